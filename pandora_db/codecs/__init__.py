@@ -1,0 +1,1 @@
+"""Stored form ↔ Python form, and the checks that guard the way in."""

@@ -1,0 +1,29 @@
+"""Job type codes ↔ `JobType`."""
+
+from __future__ import annotations
+
+from pandora_db.errors import UnknownCode
+from pandora_db.models.checks import refuse
+from pandora_db.models.job_type import KNOWN_JOB_TYPES, JobType
+
+__all__ = ["JobType", "check_job_type", "decode_job_type"]
+
+
+def decode_job_type(code: int) -> JobType:
+    """The job type of a stored code; raises `UnknownCode`."""
+    return JobType(code)
+
+
+def check_job_type(value: object, field: str = "job_type") -> JobType:
+    """The job type that a caller gave, as a `JobType` or as the int that is one.
+
+    Raises:
+        UnknownCode: an int that no job type has.
+        InvalidInput: anything else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        refuse(field, value, "a JobType, such as JobType.ENCODE")
+    try:
+        return JobType(value)
+    except UnknownCode as error:
+        raise UnknownCode(field, int(value), KNOWN_JOB_TYPES) from error

@@ -1,0 +1,185 @@
+"""`JobDb`: the store with a door."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from pandora_db import migrations
+from pandora_db.config import Settings
+from pandora_db.drivers.base import Driver
+from pandora_db.dsn import PostgresTarget, Target, parse_dsn
+from pandora_db.models.health import Health
+from pandora_db.models.schema import SchemaDifference, SchemaPlan
+from pandora_db.sqlfiles import Dialect
+from pandora_db.store.jobs import Store
+
+if TYPE_CHECKING:
+    import aiosqlite
+    import asyncpg
+
+
+class JobDb(Store):
+    """A handle on one database: every method of `Store`, and the door (seed: libpndb).
+
+    One handle serves all tasks of a process; make it with `open` or `connect`, not by the class.
+    """
+
+    def __init__(self, driver: Driver, target: Target, settings: Settings) -> None:
+        super().__init__(driver)
+        self._driver = driver
+        self._target = target
+        self.settings = settings
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str | os.PathLike[str] | None = None,
+        *,
+        settings: Settings | None = None,
+        **overrides: Any,  # noqa: ANN401 - checked by Settings, which names each
+    ) -> AsyncGenerator[Self, None]:
+        """Connect for the length of an `async with` block; see `connect`."""
+        db = await cls.connect(url, settings=settings, **overrides)
+        try:
+            yield db
+        finally:
+            await db.close()
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str | os.PathLike[str] | None = None,
+        *,
+        settings: Settings | None = None,
+        **overrides: Any,  # noqa: ANN401 - checked by Settings, which names each
+    ) -> Self:
+        """Connect, for programs that close the handle themselves, such as a bot's `setup_hook`.
+
+        Args:
+            url: a path, `sqlite:///…`, `:memory:`, `postgresql://…` or a libpq keyword string; None
+                takes `PANDORA_DB_URL`. A SQLite file and its folders are made when missing.
+            settings: pool sizes and time-outs.
+            **overrides: single fields of `Settings`.
+
+        Raises:
+            InvalidInput: a URL or setting that is not understood; nothing was connected.
+            ConnectionFailed: no server, a refused login, no such database, an unusable path.
+            StorageDamaged: the file is empty, cut short or no SQLite database; it was left so.
+            ForeignSchema: the file is another application's.
+            SchemaTooNew: a newer pandora_db has upgraded the database.
+        """
+        chosen = _settings(settings, overrides)
+        target = parse_dsn(url)
+        driver = _driver(target, chosen)
+        await driver.open()
+        try:
+            await migrations.refuse_newer(driver)
+        except BaseException:
+            await driver.close()
+            raise
+        return cls(driver, target, chosen)
+
+    async def close(self) -> None:
+        """Let running calls end within `close_timeout`, then disconnect; may be called again."""
+        await self._driver.close()
+
+    @property
+    def dialect(self) -> Dialect:
+        """`"sqlite"` or `"postgres"`."""
+        return self._driver.dialect
+
+    async def init_schema(self) -> None:
+        """Make the tables, upgrade older ones, or adopt libpndb's table (seed: libpndb).
+
+        May be called any number of times, by any number of processes at once. On a current schema
+        it only reads. SQLite: before an upgrade a backup is written beside the file.
+
+        Raises:
+            ForeignSchema: a table of our names is somebody else's; it was left untouched.
+            SchemaTooNew: a newer pandora_db has upgraded the database.
+            SchemaChanged: an applied migration is not the one that is shipped.
+            LockTimeout: a table stayed locked longer than `lock_timeout`.
+        """
+        await migrations.migrate(self._driver)
+
+    async def plan_schema(self) -> SchemaPlan:
+        """What `init_schema` would do, and how long it would lock; `print` it. Changes nothing.
+
+        Raises:
+            ForeignSchema, SchemaTooNew, SchemaChanged: as `init_schema` would.
+        """
+        return await migrations.plan(self._driver)
+
+    async def verify_schema(self) -> list[SchemaDifference]:
+        """Each index, column, check, trigger and stage that is missing or changed."""
+        return await migrations.verify(self._driver)
+
+    async def health(self, *, deep: bool = False) -> Health:
+        """Versions, durability, sizes, pool use, and warnings for people.
+
+        Args:
+            deep: SQLite: also read the whole file and check it, which takes as long as reading it.
+        """
+        health = await self._driver.health(deep=deep)
+        found = await migrations.found_version(self._driver)
+        known = migrations.known_version(self.dialect)
+        return health.model_copy(
+            update={"schema_version": found or None, "known_schema_version": known}
+        )
+
+    async def ping(self) -> float:
+        """Seconds of one round trip to the engine."""
+        start = time.perf_counter()
+        await self._driver.ping()
+        return time.perf_counter() - start
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Store, None]:
+        """All or nothing: `async with db.transaction() as tx`, then every call on `tx`.
+
+        A call on the handle itself inside the block raises `InsideTransaction`, in child tasks too.
+        SQLite has one writer: other writers of all processes wait until the block ends. So keep
+        it short, and await nothing in it but `tx`.
+
+        Raises:
+            TransactionAborted: PostgreSQL gave it up (deadlock); run it again.
+            OutcomeUnknown: the connection was lost at the commit, and did not come back in time.
+        """
+        async with self._driver.unit() as session:
+            yield Store(session)
+
+    def bind(self, connection: asyncpg.Connection[Any] | aiosqlite.Connection) -> Store:
+        """The store inside a transaction that the caller opened, on a connection of the caller's.
+
+        A job then exists exactly if the caller's own rows do; whether it is durable is decided by
+        the caller's commit.
+
+        Raises:
+            InvalidInput: the connection is of the other dialect, closed, or in no transaction.
+        """
+        return Store(self._driver.bind(connection))
+
+    def __repr__(self) -> str:
+        return f"<JobDb {self.dialect} {self._target.describe()}>"
+
+
+def _settings(settings: Settings | None, overrides: dict[str, Any]) -> Settings:
+    if settings is None:
+        return Settings(**overrides)
+    return settings.model_copy(update=overrides) if overrides else settings
+
+
+def _driver(target: Target, settings: Settings) -> Driver:
+    # A driver is imported when it is used: the other one costs start-up time and memory.
+    if isinstance(target, PostgresTarget):
+        from pandora_db.drivers.postgres import PostgresDriver  # noqa: PLC0415
+
+        return PostgresDriver(target, settings)
+    from pandora_db.drivers.sqlite import SqliteDriver  # noqa: PLC0415
+
+    return SqliteDriver(target, settings)

@@ -1,0 +1,1 @@
+"""The two engines behind one seam: `base.Session` is all that a store knows of them."""

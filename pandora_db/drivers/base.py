@@ -1,0 +1,142 @@
+"""The seam between the stores and the engines.
+
+A store runs named queries on a `Session`, and does not know whether that is the whole database, one
+transaction of it, or a connection that the caller opened. A `Driver` is the session of the whole
+database, with a door.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pandora_db.errors import HandleClosed, HandleForked, InsideTransaction
+
+if TYPE_CHECKING:
+    from pandora_db.models.health import Health
+    from pandora_db.sqlfiles import Catalogue, Dialect
+
+Row = Sequence[Any]
+Args = Mapping[str, Any]
+NO_FLAGS: frozenset[str] = frozenset()
+REPEATED = frozenset({"repeated"})
+MIGRATION_PATIENCE = 600.0
+"""Seconds to wait for another process that is changing the schema."""
+
+
+class Session(Protocol):
+    """Where a store runs its queries."""
+
+    async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
+        """Run the query once and return its rows."""
+        ...
+
+    async def write(
+        self, name: str, args: Args, key: Hashable, *, repeated: bool = False
+    ) -> Row | None:
+        """Run one operation of a `:batch` query; None when it changed nothing.
+
+        Operations of one `key` never share a statement. Outside a transaction the call returns
+        after the commit. `repeated` says that the operation may have been done before, and takes
+        the variant of the query that then does nothing; a driver that lost an answer does so too.
+        """
+        ...
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Bring many rows in at the engine's full speed, all or none."""
+        ...
+
+    def unit(self) -> AbstractAsyncContextManager[Session]:
+        """A transaction; inside a transaction, a savepoint."""
+        ...
+
+
+class Driver(Session, Protocol):
+    """A session on the whole database, and the door to it."""
+
+    dialect: Dialect
+    queries: Catalogue
+
+    async def open(self) -> None:
+        """Connect, or raise what stands in the way."""
+        ...
+
+    async def close(self) -> None:
+        """Let running calls end, then disconnect; may be called again."""
+        ...
+
+    async def ping(self) -> None:
+        """One round trip to the engine."""
+        ...
+
+    async def health(self, *, deep: bool) -> Health:
+        """The engine's own facts."""
+        ...
+
+    def migrating(self) -> AbstractAsyncContextManager[Migrator]:
+        """A transaction that holds the lock under which schemas are changed."""
+        ...
+
+    def bind(self, connection: object) -> Session:
+        """A session inside the caller's own open transaction."""
+        ...
+
+
+class Migrator(Session, Protocol):
+    """A transaction that may change the schema, alone among all processes."""
+
+    async def run(self, statement: str) -> None:
+        """Run one statement of a migration."""
+        ...
+
+    async def backup(self, version: int) -> str | None:
+        """Write a copy beside the database where the engine can; returns its path."""
+        ...
+
+
+class Guard:
+    """Refuses calls on a handle that is closed, forked, or inside its own open transaction."""
+
+    __slots__ = ("_inside", "_pid", "state")
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._inside: ContextVar[Inside | None] = ContextVar("pandora_db_inside", default=None)
+        self.state = "not open"
+
+    def check(self, name: str) -> None:
+        """Raise `HandleForked`, `HandleClosed` or `InsideTransaction`, or return."""
+        if os.getpid() != self._pid:
+            raise HandleForked
+        if self.state != "open":
+            raise HandleClosed(
+                f"{name} was called on a handle that is {self.state}: "
+                "use it inside `async with JobDb.open(…)`, or after connect() and before close()"
+            )
+        inside = self._inside.get()
+        if inside is not None and inside.open:
+            raise InsideTransaction(name)
+
+    @contextmanager
+    def inside(self) -> Generator[None, None, None]:
+        """Mark this task, and the tasks that it starts, as being inside a transaction."""
+        mark = Inside()
+        token = self._inside.set(mark)
+        try:
+            yield
+        finally:
+            mark.open = False
+            with suppress(ValueError):  # left in another task than entered: the mark is enough
+                self._inside.reset(token)
+
+
+class Inside:
+    """A transaction of the handle; a child task may outlive it."""
+
+    __slots__ = ("open",)
+
+    def __init__(self) -> None:
+        self.open = True

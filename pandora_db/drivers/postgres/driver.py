@@ -1,0 +1,240 @@
+"""The PostgreSQL driver: a pool, a lane for every grouped query, and the door to both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+import asyncpg
+
+from pandora_db.config import Settings
+from pandora_db.drivers.base import MIGRATION_PATIENCE, NO_FLAGS, Args, Guard, Row, Session
+from pandora_db.drivers.postgres.errors import LOST, translate
+from pandora_db.drivers.postgres.health import read_health
+from pandora_db.drivers.postgres.lane import Lane
+from pandora_db.drivers.postgres.migrator import PostgresMigrator
+from pandora_db.drivers.postgres.pool import Pool
+from pandora_db.drivers.postgres.transaction import PostgresTransaction, bound
+from pandora_db.drivers.tasks import finish
+from pandora_db.dsn import PostgresTarget
+from pandora_db.errors import ConnectionFailed, OutcomeUnknown, PandoraDbError
+from pandora_db.models.health import Health
+from pandora_db.sqlfiles import Catalogue, Dialect
+
+log = logging.getLogger("pandora_db")
+
+
+class PostgresDriver:
+    """One database on one or several hosts."""
+
+    dialect: Dialect = "postgres"
+
+    def __init__(self, target: PostgresTarget, settings: Settings) -> None:
+        self.queries = Catalogue("postgres", f'"{settings.schema}"')
+        self.guard = Guard()
+        self._settings = settings
+        self._address = target
+        self._target = target.describe()
+        self._lanes: dict[str, Lane] = {}
+
+    async def open(self) -> None:
+        """Connect, waiting up to `wait_for_server` for a server that is still starting.
+
+        Raises:
+            ConnectionFailed: no server, a wrong password, no such database.
+        """
+        self._pool = Pool(self._connect, self.queries, self._settings, self._target)
+        deadline = time.monotonic() + self._settings.wait_for_server
+        while True:
+            try:
+                await finish(self._pool.fill())
+                break
+            except ConnectionFailed as error:
+                if not isinstance(error.__cause__, LOST) or time.monotonic() > deadline:
+                    raise
+                log.info("waiting for a server at %s", self._target)
+                await asyncio.sleep(0.2)
+            except asyncio.CancelledError:
+                await self._pool.close()
+                raise
+        self.guard.state = "open"
+
+    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "timeout": self._address.connect_timeout or settings.connect_timeout,
+            # The server ends a statement first, with a known outcome; this ends a silent line.
+            "command_timeout": settings.statement_timeout + 1.0,
+        }
+        if settings.pgbouncer:
+            options["statement_cache_size"] = 0
+        else:
+            options["statement_cache_size"] = 1000
+            options["max_cached_statement_lifetime"] = 0
+            options["max_cacheable_statement_size"] = 0
+            options["server_settings"] = {
+                "application_name": self._address.application_name or settings.application_name,
+                "TimeZone": "UTC",
+                "statement_timeout": str(round(settings.statement_timeout * 1000)),
+                "lock_timeout": str(round(settings.lock_timeout * 1000)),
+                # A plan made while the table was small must not keep its sequential scan.
+                "enable_seqscan": "off",
+                "jit": "off",
+            }
+        try:
+            return await asyncpg.connect(**self._address.connect_arguments(), **options)
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            OSError,
+            TimeoutError,
+            ValueError,
+        ) as error:
+            raise ConnectionFailed(_why(error), target=self._target) from error
+
+    async def close(self) -> None:
+        """Let running calls end within `close_timeout`, then disconnect; may be called again."""
+        if self.guard.state != "open":
+            return
+        self.guard.state = "closed"
+        try:
+            async with asyncio.timeout(self._settings.close_timeout):
+                for lane in self._lanes.values():
+                    await lane.drain()
+        except TimeoutError:
+            for lane in self._lanes.values():
+                lane.abandon()
+        finally:
+            await finish(self._pool.close())
+
+    async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
+        """See `Session.read`; a connection that died in the pool is replaced once."""
+        self.guard.check(name)
+        query = self.queries.get(name, when)
+        values = query.statements[0].bind(args)
+        for last in (False, True):
+            connection = self._pool.try_take() or await self._pool.take()
+            try:
+                rows = await connection.fetch(query.text, *values)
+            except (*LOST, asyncpg.PostgresError) as error:
+                lost = isinstance(error, LOST)
+                if lost:
+                    self._pool.discard(connection)
+                else:
+                    self._pool.give(connection)
+                if last or not (lost or isinstance(error, asyncpg.InvalidCachedStatementError)):
+                    raise translate(error, self._target) from error
+            except BaseException:  # cancelled: the statement may run on
+                self._pool.discard(connection)
+                raise
+            else:
+                self._pool.give(connection)
+                return cast("list[Row]", rows)
+        raise AssertionError("unreachable")
+
+    async def write(
+        self, name: str, args: Args, key: Hashable, *, repeated: bool = False
+    ) -> Row | None:
+        """See `Session.write`."""
+        self.guard.check(name)
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(self.queries, name, self._pool, self._settings)
+        return await lane.call(args, key, repeated=repeated)
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """See `Session.load`."""
+        async with self.unit() as transaction:
+            await transaction.load(table, columns, rows)
+
+    def unit(self) -> AbstractAsyncContextManager[Session]:
+        """A transaction at READ COMMITTED on a connection of its own."""
+        self.guard.check("transaction")
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[Session, None]:
+        async with self._pool.connection() as connection:
+            transaction = PostgresTransaction(connection, self.queries, self._target)
+            await transaction.run("BEGIN")
+            try:
+                with self.guard.inside():
+                    yield transaction
+            except BaseException:
+                await finish(transaction.roll_back())
+                raise
+            await finish(self._commit(transaction))
+
+    async def _commit(self, transaction: PostgresTransaction) -> None:
+        # Known beforehand, since a lost COMMIT can be asked after by this number only.
+        ((number,),) = await transaction.read("current_transaction", {})
+        try:
+            await transaction.run("COMMIT")
+        except ConnectionFailed as error:
+            if number is not None:
+                await self._find_commit(number, error)
+
+    async def _find_commit(self, number: str, failure: PandoraDbError) -> None:
+        deadline = time.monotonic() + self._settings.outcome_timeout
+        while True:
+            try:
+                ((status,),) = await self.read("transaction_status", {"transaction": number})
+            except PandoraDbError:
+                status = "in progress"
+            if status == "committed":
+                return
+            if status == "aborted":
+                raise failure
+            if status is None or time.monotonic() > deadline:
+                raise OutcomeUnknown(None, "the transaction") from failure
+            await asyncio.sleep(0.05)
+
+    def bind(self, connection: object) -> Session:
+        """See `Driver.bind`."""
+        self.guard.check("bind")
+        return bound(connection, self.queries, self._target)
+
+    async def ping(self) -> None:
+        """One round trip to the server."""
+        await self.read("ping", {})
+
+    async def health(self, *, deep: bool) -> Health:
+        """See `Driver.health`; the deep check is the server's own affair (pg_amcheck)."""
+        del deep
+        ((*facts,),) = await self.read("server_facts", {})
+        return read_health(facts, self._pool.use)
+
+    def migrating(self) -> AbstractAsyncContextManager[PostgresMigrator]:
+        """See `Driver.migrating`: an advisory lock of the schema."""
+        self.guard.check("init_schema")
+        return self._migrating()
+
+    @asynccontextmanager
+    async def _migrating(self) -> AsyncGenerator[PostgresMigrator, None]:
+        async with self._pool.connection() as connection:
+            migrator = PostgresMigrator(connection, self.queries, self._target)
+            await migrator.begin(self._settings.lock_timeout, MIGRATION_PATIENCE)
+            try:
+                yield migrator
+            except BaseException:
+                await finish(migrator.roll_back())
+                raise
+            await finish(migrator.run("COMMIT"))
+
+
+def _why(error: BaseException) -> str:
+    match error:
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return f"the server refused the login: {error}"
+        case asyncpg.InvalidCatalogNameError():
+            return f"{error}: create it first"
+        case asyncpg.PostgresError():
+            return f"the server refused the connection: {error}"
+        case TimeoutError():
+            return "no answer within connect_timeout"
+        case _:
+            return f"no connection: {error}"

@@ -1,0 +1,271 @@
+"""Group commit on PostgreSQL (P9): the calls that arrive during a flush go out as one statement.
+
+A lane belongs to one query, whose parameters are arrays with an element per call. A lone caller
+runs its own statement in its own task and waits for nobody; a crowd is flushed by a task of the
+lane, which no caller's cancellation reaches. Two calls of one key never share a statement, and rows
+are locked in the order of their keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+
+from pandora_db.config import Settings
+from pandora_db.drivers.base import REPEATED, Args, Row
+from pandora_db.drivers.postgres.errors import AGAIN, LOST, translate
+from pandora_db.errors import HandleClosed, OutcomeUnknown, PandoraDbError, PoolTimeout
+from pandora_db.sqlfiles import Catalogue
+
+if TYPE_CHECKING:
+    from pandora_db.drivers.postgres.pool import Connection, Pool
+
+log = logging.getLogger("pandora_db")
+Outcome = Row | PandoraDbError | None
+
+
+class _Call:
+    """One call. `repeated`: it may have been done before; `lost`: where its answer was lost."""
+
+    __slots__ = ("args", "future", "key", "lost", "repeated")
+
+    def __init__(
+        self,
+        args: Args,
+        key: Hashable,
+        future: asyncio.Future[Row | None],
+        repeated: bool,  # noqa: FBT001 - built in two places, by position
+        lost: Connection | None,
+    ) -> None:
+        self.args = args
+        self.key = key
+        self.future = future
+        self.repeated = repeated
+        self.lost = lost
+
+
+class Lane:
+    """The queue in front of one `:batch` query."""
+
+    def __init__(self, queries: Catalogue, name: str, pool: Pool, settings: Settings) -> None:
+        query = queries.get(name)
+        self._text = query.text
+        self._bind = query.statements[0].bind
+        again = queries.get(name, REPEATED & queries.flags(name))
+        self._text_again = again.text
+        self._bind_again = again.statements[0].bind
+        self._name = name
+        self._pool = pool
+        self._settings = settings
+        self._target = pool.target
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Call] = deque()
+        self._flight: asyncio.Task[None] | None = None
+        self._alone = False  # a lone caller is out with its own statement
+        self._crowd = False
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are queued."""
+        return len(self._queue)
+
+    async def call(self, args: Args, key: Hashable, *, repeated: bool) -> Row | None:
+        """Run one call with whatever else waits; returns its row after the commit."""
+        if (
+            not repeated
+            and not self._queue
+            and self._flight is None
+            and not self._alone
+            and not self._crowd
+        ):
+            connection = self._pool.try_take()
+            if connection is not None:
+                return await self._solo(connection, args, key)
+        return await (await self._enter(args, key, repeated=repeated))
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or under way."""
+        while self._flight is not None:
+            await asyncio.wait([self._flight])
+
+    async def _solo(self, connection: Connection, args: Args, key: Hashable) -> Row | None:
+        self._alone = True
+        try:
+            rows = await connection.fetch(self._text, *([value] for value in self._bind(args)))
+        except (*LOST, asyncpg.PostgresError) as error:
+            lost = connection if isinstance(error, LOST) else None
+            if lost:
+                self._pool.discard(connection)
+            else:
+                self._pool.give(connection)
+                if not isinstance(error, AGAIN):
+                    raise translate(error, self._target) from error
+            # Whoever sorts this out must not be the caller's task, which may be cancelled.
+            future = self._put(_Call(args, key, self._loop.create_future(), lost is not None, lost))
+        except BaseException:  # cancelled: the server may be at it still
+            self._pool.discard(connection)
+            raise
+        else:
+            self._pool.give(connection)
+            return rows[0][1:] if rows else None
+        finally:
+            self._alone = False
+            if self._queue:
+                self._start()
+        return await future
+
+    async def _enter(
+        self, args: Args, key: Hashable, *, repeated: bool
+    ) -> asyncio.Future[Row | None]:
+        while len(self._queue) >= self._settings.max_pending:
+            self._room.clear()
+            try:
+                async with asyncio.timeout(self._settings.acquire_timeout):
+                    await self._room.wait()
+            except TimeoutError:
+                raise PoolTimeout(
+                    f"{len(self._queue)} calls of {self._name} wait already (max_pending), and "
+                    f"none got through within acquire_timeout on {self._target}"
+                ) from None
+        future = self._put(_Call(args, key, self._loop.create_future(), repeated, None))
+        if not self._alone:
+            self._start()
+        return future
+
+    def _put(self, call: _Call) -> asyncio.Future[Row | None]:
+        self._queue.append(call)
+        return call.future
+
+    def _start(self) -> None:
+        if self._flight is None:
+            self._flight = self._loop.create_task(self._fly())
+
+    async def _fly(self) -> None:
+        batch: Sequence[_Call] = ()
+        try:
+            while self._queue:
+                batch = self._board()
+                self._crowd = len(batch) > 1
+                outcomes = await self._flush(batch) if batch else ()
+                for call, outcome in zip(batch, outcomes, strict=True):
+                    if call.future.done():
+                        continue
+                    if isinstance(outcome, PandoraDbError):
+                        call.future.set_exception(outcome)
+                    else:
+                        call.future.set_result(outcome)
+                # One turn of the loop for the callers just woken: their next call joins in.
+                await asyncio.sleep(0)
+        finally:
+            self._flight = None
+            # Somebody is left only when close() ran out of patience.
+            for call in (*batch, *self._queue):
+                if not call.future.done():
+                    call.future.set_exception(
+                        self._give_up(call, HandleClosed("the handle was closed"))
+                    )
+            self._queue.clear()
+
+    def _board(self) -> list[_Call]:
+        """The next calls in order of arrival, no two of one key, sorted by key for the locks."""
+        batch: list[_Call] = []
+        left: list[_Call] = []
+        keys: set[Hashable] = set()
+        while self._queue and len(batch) < self._settings.max_batch:
+            call = self._queue.popleft()
+            if call.future.done():
+                continue  # withdrawn
+            if call.key is None:
+                batch.append(call)
+            elif call.key in keys:
+                left.append(call)
+            else:
+                keys.add(call.key)
+                batch.append(call)
+        self._queue.extendleft(reversed(left))
+        if len(self._queue) < self._settings.max_pending:
+            self._room.set()
+        if len(keys) == len(batch):
+            batch.sort(key=_by_key)
+        return batch
+
+    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:  # noqa: C901
+        """Run the batch until its outcome is known, or nobody can know it in time."""
+        deadline = self._loop.time() + self._settings.outcome_timeout
+        pause = 0.01
+        while True:
+            lost = next((call.lost for call in batch if call.lost is not None), None)
+            try:
+                async with self._pool.connection() as connection:
+                    if lost is not None:
+                        await self._pool.wait_for_end_of(lost, connection, deadline)
+                    try:
+                        return await self._send(connection, batch)
+                    except LOST:
+                        for call in batch:
+                            call.lost, call.repeated = connection, True
+                        raise
+            except AGAIN as error:
+                failure: Exception = error
+            except LOST as error:
+                failure = error
+                log.warning(
+                    "%s: the connection to %s was lost; looking again", self._name, self._target
+                )
+            except PandoraDbError as error:  # there is no connection to be had
+                failure = error
+                if lost is None:
+                    return [_copy(error) for _ in batch]
+            except asyncpg.PostgresError as error:
+                if len(batch) > 1:
+                    return [outcome for call in batch for outcome in await self._flush([call])]
+                return [self._give_up(batch[0], error)]
+            if self._loop.time() + pause > deadline:
+                return [self._give_up(call, failure) for call in batch]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            pause = min(pause * 2, 1.0)
+
+    async def _send(self, connection: Connection, batch: Sequence[_Call]) -> Sequence[Outcome]:
+        repeated = any(call.repeated for call in batch)
+        bind = self._bind_again if repeated else self._bind
+        columns = zip(*(bind(call.args) for call in batch), strict=True)
+        rows = await connection.fetch(self._text_again if repeated else self._text, *columns)
+        outcomes: list[Outcome] = [None] * len(batch)
+        for row in rows:
+            outcomes[row[0] - 1] = row[1:]
+        return outcomes
+
+    def _give_up(self, call: _Call, failure: Exception) -> PandoraDbError:
+        if call.lost is not None:
+            operation = call.args.get("operation_id")
+            error: PandoraDbError = OutcomeUnknown(operation and UUID(operation), self._name)
+        else:
+            error = translate(failure, self._target)
+        error.__cause__ = failure
+        return error
+
+    def abandon(self) -> None:
+        """Stop waiting for whatever is under way; its callers get `OutcomeUnknown`."""
+        if self._flight is not None:
+            self._flight.cancel()
+
+
+def _by_key(call: _Call) -> Any:  # noqa: ANN401 - ids, which compare
+    return call.key
+
+
+def _copy(error: PandoraDbError) -> PandoraDbError:
+    """An error of one's own for each caller: tracebacks are appended to the object raised."""
+    build, arguments = error.__reduce__()
+    copy = build(*arguments)
+    copy.__cause__ = error
+    return copy

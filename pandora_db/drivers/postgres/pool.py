@@ -1,0 +1,248 @@
+"""The pool: a stack of idle connections, taken without an await when one is there.
+
+asyncpg's own pool resets every connection at its release, in a task of its own; that costs as much
+as a small query. Our statements leave no state on a session, so there is nothing to reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from pandora_db.config import Settings
+from pandora_db.drivers.postgres.errors import LOST
+from pandora_db.errors import PoolTimeout
+from pandora_db.models.health import PoolUse
+from pandora_db.sqlfiles import Catalogue
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+log = logging.getLogger("pandora_db")
+
+
+class Pool:
+    """From `pool_min` to `pool_max` connections, each replaced at the end of its life."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        queries: Catalogue,
+        settings: Settings,
+        target: str,
+    ) -> None:
+        self.target = target
+        self._connect = connect
+        self._queries = queries
+        self._settings = settings
+        self._backends: WeakKeyDictionary[Connection, asyncpg.Record | None] = WeakKeyDictionary()
+        self._loop = asyncio.get_running_loop()
+        self._idle: deque[tuple[Connection, float]] = deque()  # the newest on the right
+        self._born: dict[Connection, float] = {}
+        self._waiters: deque[asyncio.Future[Connection]] = deque()
+        self._openers: set[asyncio.Task[None]] = set()
+        self._reaper: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Future[None] | None = None
+
+    @property
+    def use(self) -> PoolUse:
+        """How busy it is now."""
+        return PoolUse(
+            size=len(self._born),
+            idle=len(self._idle),
+            max=self._settings.pool_max,
+            waiting=sum(not waiter.done() for waiter in self._waiters),
+        )
+
+    async def fill(self) -> None:
+        """Open the first `pool_min` connections."""
+        while len(self._born) < self._settings.pool_min:
+            self._admit(await self._open())
+
+    def try_take(self) -> Connection | None:
+        """An idle connection, if there is one and nobody waits for it."""
+        while self._idle:
+            connection, _ = self._idle.pop()
+            if not connection.is_closed() and not self._outlived(connection):
+                return connection
+            self.discard(connection)
+        return None
+
+    async def take(self) -> Connection:
+        """A connection, waiting up to `acquire_timeout`.
+
+        Raises:
+            PoolTimeout: none became free.
+            ConnectionFailed: a new one was to be opened, and could not be.
+        """
+        connection = self.try_take()
+        if connection is not None:
+            return connection
+        waiter: asyncio.Future[Connection] = self._loop.create_future()
+        self._waiters.append(waiter)
+        self._open_more()
+        alarm = self._loop.call_later(self._settings.acquire_timeout, self._expire, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.give(waiter.result())
+            raise
+        finally:
+            alarm.cancel()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection, None]:
+        """A connection that goes back afterwards, or is thrown away when its state is not sure."""
+        connection = await self.take()
+        try:
+            yield connection
+        except Exception as error:
+            if isinstance(error, LOST) or connection.is_closed() or connection.is_in_transaction():
+                self.discard(connection)
+            else:
+                self.give(connection)
+            raise
+        except BaseException:  # cancelled: a request to stop the statement may be on its way
+            self.discard(connection)
+            raise
+        self.give(connection)
+
+    def give(self, connection: Connection) -> None:
+        """Take a sound connection back: outside a transaction, with nothing running."""
+        if connection.is_closed() or self._closing or self._outlived(connection):
+            self.discard(connection)
+            return
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._idle.append((connection, self._loop.time()))
+        if self._reaper is None:
+            self._reaper = self._loop.call_later(self._settings.connection_idle, self._reap)
+
+    def discard(self, connection: Connection) -> None:
+        """Throw a connection away, whatever state it is in; its server process ends by itself."""
+        self._born.pop(connection, None)
+        if not connection.is_closed():
+            connection.terminate()
+        self._open_more()
+        self._notice_end()
+
+    async def close(self) -> None:
+        """Wait up to `close_timeout` for connections in use, then cut the rest off."""
+        self._closing = self._loop.create_future()
+        if self._reaper:
+            self._reaper.cancel()
+        for opener in self._openers:
+            opener.cancel()
+        idle = [connection for connection, _ in self._idle]
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(self._settings.close_timeout):
+                for connection in idle:
+                    await connection.close()
+                    self._born.pop(connection, None)
+                self._notice_end()
+                await self._closing
+        except TimeoutError:
+            log.warning("close: calls on %s did not end in time; they are cut off", self.target)
+        finally:
+            for connection in list(self._born):
+                self._born.pop(connection, None)
+                connection.terminate()
+
+    def _notice_end(self) -> None:
+        if self._closing and not self._born and not self._closing.done():
+            self._closing.set_result(None)
+
+    def _outlived(self, connection: Connection) -> bool:
+        return self._loop.time() - self._born[connection] > self._settings.connection_life
+
+    def _open_more(self) -> None:
+        """Start as many openers as callers wait for, within `pool_max`."""
+        if self._closing:
+            return
+        wanted = sum(not waiter.done() for waiter in self._waiters) - len(self._openers)
+        room = self._settings.pool_max - len(self._born) - len(self._openers)
+        for _ in range(min(wanted, room)):
+            opener = self._loop.create_task(self._open_one())
+            self._openers.add(opener)
+            opener.add_done_callback(self._openers.discard)
+
+    async def _open_one(self) -> None:
+        try:
+            connection = await self._open()
+        except Exception as error:  # noqa: BLE001 - it is handed on
+            # One attempt answers everyone who waits: each would meet the same wall.
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return
+        self._admit(connection)
+
+    async def _open(self) -> Connection:
+        connection = await self._connect()
+        if not self._settings.pgbouncer:
+            try:
+                self._backends[connection] = await connection.fetchrow(
+                    self._queries.get("backend").text
+                )
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    def _admit(self, connection: Connection) -> None:
+        self._born[connection] = self._loop.time()
+        self.give(connection)
+
+    async def wait_for_end_of(
+        self, lost: Connection, connection: Connection, deadline: float
+    ) -> None:
+        """Wait until the server has finished what came over a connection that was lost.
+
+        Only then can a repeated operation tell whether the first one was done. `deadline` is in
+        the loop's time; what still runs then is left to the guards of the query.
+        """
+        backend = self._backends.get(lost)
+        if backend is None:
+            return
+        query = self._queries.get("backend_alive")
+        values = query.statements[0].bind(dict(backend))
+        while self._loop.time() < deadline:
+            if not await connection.fetchval(query.text, *values):
+                return
+            await asyncio.sleep(0.02)
+
+    def _expire(self, waiter: asyncio.Future[Connection]) -> None:
+        if not waiter.done():
+            use = self.use
+            waiter.set_exception(
+                PoolTimeout(
+                    f"no connection to {self.target} became free within acquire_timeout "
+                    f"({self._settings.acquire_timeout:g} s): {use.size} of {use.max} are in use, "
+                    f"{use.waiting} callers wait; raise pool_max or look for an open transaction"
+                )
+            )
+
+    def _reap(self) -> None:
+        self._reaper = None
+        now = self._loop.time()
+        while len(self._born) > self._settings.pool_min and self._idle:
+            connection, since = self._idle[0]
+            if now - since < self._settings.connection_idle and not self._outlived(connection):
+                break
+            self._idle.popleft()
+            self.discard(connection)
+        if self._idle:
+            self._reaper = self._loop.call_later(self._settings.connection_idle, self._reap)

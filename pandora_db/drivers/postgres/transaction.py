@@ -1,0 +1,126 @@
+"""A session inside one open transaction: our own, or the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+
+from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Session
+from pandora_db.drivers.postgres.errors import translate
+from pandora_db.errors import InvalidInput, PandoraDbError
+from pandora_db.sqlfiles import Catalogue
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any]
+
+
+class PostgresTransaction:
+    """Statements of one connection, one at a time whoever asks."""
+
+    def __init__(self, connection: Connection, queries: Catalogue, target: str) -> None:
+        self._connection = connection
+        self._queries = queries
+        self._target = target
+        self._turn = asyncio.Lock()
+        self._depth = 0
+
+    async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
+        """See `Session.read`."""
+        query = self._queries.get(name, when)
+        return await self._fetch(query.text, query.statements[0].bind(args))
+
+    async def write(
+        self, name: str, args: Args, key: Hashable, *, repeated: bool = False
+    ) -> Row | None:
+        """See `Session.write`."""
+        del key
+        query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
+        columns = tuple([value] for value in query.statements[0].bind(args))
+        rows = await self._fetch(query.text, columns)
+        return rows[0][1:] if rows else None
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """See `Session.load`."""
+        async with self._turn:
+            try:
+                await self._connection.copy_records_to_table(
+                    table,
+                    records=rows,
+                    columns=columns,
+                    schema_name=self._queries.schema.strip('"'),
+                    timeout=LOAD_TIMEOUT,
+                )
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                raise translate(error, self._target) from error
+
+    def unit(self) -> AbstractAsyncContextManager[Session]:
+        """See `Session.unit`."""
+        return self._savepoint()
+
+    @asynccontextmanager
+    async def _savepoint(self) -> AsyncGenerator[Session, None]:
+        self._depth += 1
+        name = f"unit_{self._depth}"
+        await self.run(f"SAVEPOINT {name}")
+        try:
+            yield self
+        except BaseException:
+            if not self._connection.is_closed():
+                await self.run(f"ROLLBACK TO {name}")
+            raise
+        else:
+            await self.run(f"RELEASE {name}")
+        finally:
+            self._depth -= 1
+
+    async def run(self, statement: str, timeout: float | None = None) -> None:
+        """Run a statement that answers with no rows; `timeout` in seconds."""
+        async with self._turn:
+            try:
+                await self._connection.execute(statement, timeout=timeout)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                raise translate(error, self._target) from error
+
+    async def roll_back(self) -> None:
+        """Undo everything; a connection that is gone has been rolled back by the server."""
+        with suppress(PandoraDbError):
+            await self.run("ROLLBACK")
+
+    async def _fetch(
+        self, text: str, values: tuple[Any, ...], timeout: float | None = None
+    ) -> Sequence[Row]:
+        async with self._turn:
+            try:
+                return await self._connection.fetch(text, *values, timeout=timeout)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                raise translate(error, self._target) from error
+
+
+LOAD_TIMEOUT = 600.0
+"""Seconds that one COPY may take: it carries as many rows as the caller has."""
+
+
+def bound(connection: object, queries: Catalogue, target: str) -> PostgresTransaction:
+    """A session on the asyncpg connection that the caller opened.
+
+    Raises:
+        InvalidInput: another kind of connection, a closed one, or one without a transaction.
+    """
+    inner: Any = getattr(connection, "_con", connection)  # what a pool hands out is a proxy
+    if not isinstance(inner, asyncpg.Connection):
+        raise InvalidInput(
+            f"bind() on PostgreSQL takes an asyncpg connection, not {type(connection).__name__}",
+            field="connection",
+        )
+    if inner.is_closed():
+        raise InvalidInput("the connection is closed", field="connection")
+    if not inner.is_in_transaction():
+        raise InvalidInput(
+            "the connection has no transaction open: use `async with connection.transaction()`",
+            field="connection",
+        )
+    return PostgresTransaction(cast("Connection", inner), queries, target)

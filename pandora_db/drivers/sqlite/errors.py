@@ -1,0 +1,65 @@
+"""sqlite3's errors as ours."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from pandora_db.errors import (
+    ConnectionFailed,
+    Duplicate,
+    ForeignKeyViolation,
+    InvalidInput,
+    LockTimeout,
+    PandoraDbError,
+    SchemaMissing,
+    StatementTimeout,
+    StorageDamaged,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+)
+
+_UNIQUE = re.compile(r"UNIQUE constraint failed: \w+\.(\w+)")
+
+
+def translate(  # noqa: C901, PLR0911 - one line per fact
+    error: sqlite3.Error, path: str
+) -> PandoraDbError:
+    """The error of ours that says what `error` says; the caller raises it `from error`."""
+    code = getattr(error, "sqlite_errorcode", None)
+    text = str(error)
+    primary = (code or 0) & 0xFF
+    if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+        return ForeignKeyViolation(f"the engine refused a reference: {text}")
+    if primary == sqlite3.SQLITE_CONSTRAINT:
+        found = _UNIQUE.search(text)
+        return (
+            Duplicate(found[1], "(see cause)")
+            if found
+            else InvalidInput(f"refused by the database: {text}")
+        )
+    if primary == sqlite3.SQLITE_INTERRUPT:
+        return StatementTimeout(
+            "the statement ran longer than statement_timeout allows; it was stopped"
+        )
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LockTimeout(
+            f"another connection kept {path} locked longer than lock_timeout: {text}; "
+            "look for a transaction that stays open"
+        )
+    if primary == sqlite3.SQLITE_FULL:
+        return StorageFull(
+            f"no room on the disk of {path}: nothing of this call was stored; make room, repeat it"
+        )
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageDamaged(f"{path} is damaged or no SQLite database: {text}; restore a backup")
+    if primary == sqlite3.SQLITE_READONLY:
+        return StorageReadOnly(f"{path} cannot be written: {text}")
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return ConnectionFailed(f"the database file cannot be opened: {text}", target=path)
+    if primary == sqlite3.SQLITE_IOERR:
+        return StorageError(f"reading or writing {path} failed: {text}")
+    if "no such table" in text or "no such column" in text:
+        return SchemaMissing(f"{text} in {path}")
+    return PandoraDbError(f"SQLite refused the statement: {text}")

@@ -1,0 +1,118 @@
+"""The database file: made whole or not at all, never over something that is already there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+import tempfile
+from contextlib import closing, suppress
+from pathlib import Path
+
+from pandora_db.errors import ConnectionFailed, ForeignSchema, StorageDamaged
+
+# "PnDB": how `file` and our own check know the format (PRAGMA application_id).
+APPLICATION_ID = 0x506E4442
+_MAGIC = b"SQLite format 3\0"
+_HEADER = 100
+
+
+def prepare(path: Path) -> None:
+    """Check the file at `path`, or make a new one there, readable by its owner only.
+
+    Runs in a thread: it touches the disk.
+
+    Raises:
+        StorageDamaged: the file is empty, cut short, or no SQLite database.
+        ForeignSchema: it is the file of another application.
+        ConnectionFailed: the folder cannot be made, or the path is no file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path)
+        if not path.is_file():
+            raise ConnectionFailed("the path is not a file", target=str(path))
+        _check(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConnectionFailed(
+            f"the database file cannot be used: {reason}", target=str(path)
+        ) from error
+
+
+def _create(path: Path) -> None:
+    # A file of 0 bytes must never stand under the final name: another process would find it, and a
+    # kill would leave it. So the database is made beside it and linked in.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    os.close(handle)  # mkstemp made it 0600; the -wal and -shm files inherit that
+    fresh = Path(name)
+    try:
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("PRAGMA journal_mode = WAL")
+        with suppress(FileExistsError):  # another process was faster: its file is as good
+            try:
+                os.link(fresh, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                if not path.exists():
+                    fresh.rename(path)
+        _sync(path.parent)
+    except sqlite3.OperationalError as error:
+        raise ConnectionFailed(
+            f"the database file cannot be made: {error}", target=str(path)
+        ) from error
+    finally:
+        for leftover in (fresh, Path(f"{name}-wal"), Path(f"{name}-shm"), Path(f"{name}-journal")):
+            leftover.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _check(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    size = path.stat().st_size
+    if size == 0:
+        raise StorageDamaged(
+            f"{path} exists but is empty: it may have lost its content. "
+            "Restore a backup, or delete the file to begin a new database"
+        )
+    if len(header) < _HEADER or not header.startswith(_MAGIC):
+        raise StorageDamaged(f"{path} is not a SQLite database; it was left as it is")
+    page_size, pages = (
+        struct.unpack_from(">H", header, 16)[0],
+        struct.unpack_from(">I", header, 28)[0],
+    )
+    page_size = 65536 if page_size == 1 else page_size
+    changes, valid_for = (
+        struct.unpack_from(">I", header, 24)[0],
+        struct.unpack_from(">I", header, 92)[0],
+    )
+    application = struct.unpack_from(">I", header, 68)[0]
+    if application not in (0, APPLICATION_ID):
+        raise ForeignSchema(
+            f"{path} is the file of another application (application_id {application:#x}); "
+            "it was left untouched, choose another file"
+        )
+    # With a WAL beside it the file may rightly lag behind; SQLite then judges page by page.
+    wal = Path(f"{path}-wal")
+    if (
+        changes == valid_for
+        and size < pages * page_size
+        and not (wal.exists() and wal.stat().st_size)
+    ):
+        raise StorageDamaged(
+            f"{path} was cut short: {size} bytes instead of {pages * page_size}; restore a backup"
+        )

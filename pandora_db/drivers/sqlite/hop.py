@@ -1,0 +1,69 @@
+"""Running a whole function in a connection's thread: here alone we lean on aiosqlite's inside.
+
+aiosqlite offers an await per statement; a write of four of them costs four thread hops, and a task
+cancelled between two leaves a transaction that nobody owns. Its queue takes any function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pandora_db.drivers.tasks import finish
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+T = TypeVar("T")
+
+
+class Hop:
+    """A SQLite connection in its own thread."""
+
+    __slots__ = ("_connection", "_loop", "_queue", "_raw")
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._raw: sqlite3.Connection = connection._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._queue: SimpleQueue[Any] = connection._tx  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def open(cls, path: str, *, uri: bool, timeout: float) -> Hop:
+        """Connect; `timeout` is how long SQLite waits for a lock, in seconds."""
+        import aiosqlite  # noqa: PLC0415
+
+        connection = aiosqlite.connect(
+            path,
+            uri=uri,
+            timeout=timeout,
+            isolation_level=None,
+            cached_statements=256,
+            check_same_thread=False,
+        )
+        # A forgotten close() must not keep the process alive.
+        connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+        async def start() -> Hop:
+            await connection
+            return cls(connection)
+
+        return await finish(start())
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Queue `work` for the thread. Cancelling the future does not stop it: see `settle`."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put_nowait((future, partial(work, self._raw)))
+        return future
+
+    def interrupt(self) -> None:
+        """Stop the statement that is running, from any thread."""
+        self._raw.interrupt()
+
+    async def close(self) -> None:
+        """Close after what is queued; the thread ends."""
+        await finish(self._connection.close())

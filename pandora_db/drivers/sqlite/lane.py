@@ -1,0 +1,186 @@
+"""Group commit on SQLite (P9): what arrives while the thread is busy goes out together.
+
+A lane belongs to one connection. A flight is one hop into its thread with every call that waits. A
+caller's cancellation never reaches a flight: before it the call is withdrawn, afterwards it is
+completed. Transactions take the lane in turn with the flights, first come first served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pandora_db.config import Settings
+from pandora_db.drivers.sqlite.errors import translate
+from pandora_db.drivers.sqlite.hop import Hop
+from pandora_db.drivers.sqlite.work import Result
+from pandora_db.errors import PoolTimeout
+from pandora_db.sqlfiles import Query
+
+Call = tuple[Query, Mapping[str, Any]]
+Flight = Callable[[sqlite3.Connection, Sequence[Call]], list[Result]]
+
+
+class _Waiting:
+    """A call in the queue, or a transaction that wants its turn (`call` is None)."""
+
+    __slots__ = ("call", "future", "since")
+
+    def __init__(self, call: Call | None, future: asyncio.Future[Any], since: float) -> None:
+        self.call = call
+        self.future = future
+        self.since = since
+
+
+class Lane:
+    """The queue in front of one connection."""
+
+    def __init__(self, hop: Hop, fly: Flight, settings: Settings, path: str) -> None:
+        self.hop = hop
+        self._fly = fly
+        self._settings = settings
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Waiting] = deque()
+        self._busy = False  # a flight is out, or a transaction has the turn
+        self._scheduled = False
+        self._crowd = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are queued."""
+        return len(self._queue)
+
+    async def call(self, query: Query, args: Mapping[str, Any]) -> list[Any]:
+        """Run one operation with whatever else waits; returns its rows after the commit."""
+        rows: list[Any] = await (await self._enter((query, args)))
+        return rows
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[Hop, None]:
+        """The connection for oneself."""
+        future = await self._enter(None)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._release()
+            raise
+        try:
+            yield self.hop
+        finally:
+            self._release()
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or under way."""
+        await self._quiet.wait()
+
+    async def _enter(self, call: Call | None) -> asyncio.Future[Any]:
+        while len(self._queue) >= self._settings.max_pending:
+            self._room.clear()
+            try:
+                async with asyncio.timeout(self._settings.acquire_timeout):
+                    await self._room.wait()
+            except TimeoutError:
+                raise self._too_long() from None
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.append(_Waiting(call, future, self._loop.time()))
+        if not self._busy and not self._scheduled:
+            self._quiet.clear()
+            if self._crowd:
+                self._schedule()
+            else:
+                self._next()
+        if self._queue and self._patience is None:
+            self._patience = self._loop.call_later(self._settings.acquire_timeout, self._expire)
+        return future
+
+    def _schedule(self) -> None:
+        # After the callers that were just woken: what they ask for next joins the flight.
+        self._scheduled = True
+        self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        self._scheduled = False
+        batch: list[_Waiting] = []
+        while self._queue and len(batch) < self._settings.max_batch:
+            head = self._queue[0]
+            if head.call is None and batch:
+                break
+            self._queue.popleft()
+            if head.future.done():
+                continue  # withdrawn
+            if head.call is None:
+                self._busy = True
+                head.future.set_result(None)
+                break
+            batch.append(head)
+        if len(self._queue) < self._settings.max_pending:
+            self._room.set()
+        if batch:
+            self._take_off(batch)
+        elif not self._busy:
+            self._quiet.set()
+
+    def _take_off(self, batch: list[_Waiting]) -> None:
+        self._busy = True
+        self._crowd = len(batch) > 1
+        calls = [waiting.call for waiting in batch if waiting.call is not None]
+        flight = self.hop.submit(lambda connection: self._fly(connection, calls))
+        alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
+        flight.add_done_callback(lambda landed: self._land(batch, landed, alarm))
+
+    def _land(
+        self,
+        batch: list[_Waiting],
+        flight: asyncio.Future[list[Result]],
+        alarm: asyncio.TimerHandle,
+    ) -> None:
+        alarm.cancel()
+        failure = flight.exception()
+        results: Sequence[Any] = [failure] * len(batch) if failure else flight.result()
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(result, sqlite3.Error):
+                ours = translate(result, self._path)
+                ours.__cause__ = result
+                waiting.future.set_exception(ours)
+            elif isinstance(result, BaseException):
+                waiting.future.set_exception(result)
+            else:
+                waiting.future.set_result(result)
+        self._release()
+
+    def _release(self) -> None:
+        self._busy = False
+        if self._queue:
+            self._schedule()
+        else:
+            self._quiet.set()
+
+    def _expire(self) -> None:
+        self._patience = None
+        now, limit = self._loop.time(), self._settings.acquire_timeout
+        while self._queue and (self._queue[0].future.done() or now - self._queue[0].since >= limit):
+            waiting = self._queue.popleft()
+            if not waiting.future.done():
+                waiting.future.set_exception(self._too_long())
+        if self._queue:
+            self._patience = self._loop.call_at(self._queue[0].since + limit, self._expire)
+
+    def _too_long(self) -> PoolTimeout:
+        return PoolTimeout(
+            f"no turn on {self._path} within acquire_timeout "
+            f"({self._settings.acquire_timeout:g} s): {len(self._queue)} calls wait; "
+            "look for a transaction that stays open"
+        )

@@ -1,0 +1,149 @@
+"""What runs inside the thread: whole operations on a plain `sqlite3.Connection`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pandora_db.sqlfiles import Query
+
+Converter = tuple[int, Callable[[Any], Any]]
+Result = list[Any] | sqlite3.Error
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# SQLite knows neither booleans nor times; these are the columns that hold them.
+_READ_AS: dict[str, Callable[[Any], Any]] = {
+    "archived": bool,
+    "at": _time,
+    "created_at": _time,
+    "completed_at": _time,
+    "updated_at": _time,
+    "lease_until": _time,
+}
+
+
+class Worker:
+    """Runs queries on one connection, in its thread only."""
+
+    __slots__ = ("_converters",)
+
+    def __init__(self) -> None:
+        self._converters: dict[Query, tuple[Converter, ...]] = {}
+
+    def run(self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any]) -> list[Any]:
+        """The statements of one query in order; the rows of the last one that answers."""
+        rows: list[Any] = []
+        for statement in query.statements:
+            cursor.execute(statement.text, statement.bind(args))
+            if cursor.description is not None:
+                rows = cursor.fetchall()
+        if not rows:
+            return rows
+        converters = self._converters.get(query)
+        if converters is None:
+            converters = self._converters[query] = tuple(
+                (index, _READ_AS[column[0]])
+                for index, column in enumerate(cursor.description or ())
+                if column[0] in _READ_AS
+            )
+        return [_convert(row, converters) for row in rows] if converters else rows
+
+    def read_all(
+        self, connection: sqlite3.Connection, calls: Sequence[tuple[Query, Mapping[str, Any]]]
+    ) -> list[Result]:
+        """Independent reads in one hop."""
+        cursor = plain_cursor(connection)
+        results: list[Result] = []
+        for query, args in calls:
+            try:
+                results.append(self.run(cursor, query, args))
+            except sqlite3.Error as error:
+                results.append(error)
+        return results
+
+    def write_all(
+        self, connection: sqlite3.Connection, calls: Sequence[tuple[Query, Mapping[str, Any]]]
+    ) -> list[Result]:
+        """Independent writes in one transaction; a failing COMMIT fails them all.
+
+        One caller's bad row must not fail the others, so after an error all is rolled back and
+        done again with a savepoint around each. Savepoints from the start would cost the rule.
+        """
+        cursor = plain_cursor(connection)
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            try:
+                results: list[Result] = [self.run(cursor, query, args) for query, args in calls]
+            except sqlite3.Error as error:
+                if len(calls) == 1:
+                    raise
+                _rollback(connection)
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
+                    raise
+                cursor.execute("BEGIN IMMEDIATE")
+                results = [self.run_alone(connection, query, args) for query, args in calls]
+            cursor.execute("COMMIT")
+        except BaseException:
+            _rollback(connection)
+            raise
+        return results
+
+    def run_alone(
+        self, connection: sqlite3.Connection, query: Query, args: Mapping[str, Any]
+    ) -> Result:
+        """One operation inside an open transaction: all of it or nothing."""
+        cursor = plain_cursor(connection)
+        cursor.execute("SAVEPOINT operation")
+        try:
+            rows = self.run(cursor, query, args)
+        except sqlite3.Error as error:
+            if not connection.in_transaction:
+                raise  # the error took the whole transaction along
+            cursor.execute("ROLLBACK TO operation")
+            cursor.execute("RELEASE operation")
+            return error
+        cursor.execute("RELEASE operation")
+        return rows
+
+    def run_many(
+        self, connection: sqlite3.Connection, query: Query, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """One statement for each of many rows, inside an open transaction."""
+        (statement,) = query.statements
+        plain_cursor(connection).executemany(statement.text, map(statement.bind, rows))
+
+
+def plain(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Lists as the JSON text that json_each() takes."""
+    for value in args.values():
+        if isinstance(value, list):
+            return {k: json.dumps(v) if isinstance(v, list) else v for k, v in args.items()}
+    return args
+
+
+def plain_cursor(connection: sqlite3.Connection) -> sqlite3.Cursor:
+    """A cursor that answers with tuples, whatever row factory the connection's owner has set."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        plain_cursor(connection).execute("ROLLBACK")
+
+
+def _convert(row: Sequence[Any], converters: tuple[Converter, ...]) -> list[Any]:
+    values = list(row)
+    for index, convert in converters:
+        value = values[index]
+        if value is not None:
+            values[index] = convert(value)
+    return values

@@ -1,0 +1,35 @@
+"""What callers hand in and get back."""
+
+from __future__ import annotations
+
+from pandora_db.models.event import EventKind, JobEvent
+from pandora_db.models.health import Health, PoolUse
+from pandora_db.models.job import Job
+from pandora_db.models.job_metadata import JobMetadata
+from pandora_db.models.job_row import JobRow
+from pandora_db.models.job_type import JobType
+from pandora_db.models.preset import Concat, Preset
+from pandora_db.models.schema import SchemaDifference, SchemaPlan, SchemaStep
+from pandora_db.models.stage import Stage, StageInfo, StageKind
+from pandora_db.models.status import Hold, JobStatus
+
+__all__ = [
+    "Concat",
+    "EventKind",
+    "Health",
+    "Hold",
+    "Job",
+    "JobEvent",
+    "JobMetadata",
+    "JobRow",
+    "JobStatus",
+    "JobType",
+    "PoolUse",
+    "Preset",
+    "SchemaDifference",
+    "SchemaPlan",
+    "SchemaStep",
+    "Stage",
+    "StageInfo",
+    "StageKind",
+]

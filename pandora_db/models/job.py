@@ -1,0 +1,153 @@
+"""`Job`: what a caller hands to `insert_job`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+
+from pydantic import BeforeValidator, Field
+
+from pandora_db.errors import UnknownCode
+from pandora_db.models import limits
+from pandora_db.models.base import InputModel
+from pandora_db.models.checks import (
+    EXPECTED_TIME,
+    Json,
+    check_json,
+    check_time,
+    expected_int,
+    expected_text,
+    path_text,
+    refuse,
+)
+from pandora_db.models.job_type import JobType
+from pandora_db.models.preset import Preset
+from pandora_db.models.stage import KNOWN_STAGES, Stage
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from datetime import datetime
+
+_NO_NUL = r"^[^\x00]*$"
+
+
+def _stage(value: object) -> object:
+    if type(value) is not int:
+        return value
+    try:
+        return Stage(value)
+    except UnknownCode as error:
+        raise UnknownCode("ready", value, KNOWN_STAGES) from error
+
+
+def _job_type(value: object) -> object:
+    return JobType(value) if type(value) is int else value
+
+
+def _seconds(value: object) -> object:
+    return None if value is None else check_time(value, "requested_at")
+
+
+def _config(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        refuse("config", value, Job.expected["config"])
+    return check_json(cast("object", value), "config")
+
+
+_Id = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_ID)]
+_Key = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_KEY, pattern=_NO_NUL)]
+
+
+class Job(InputModel):
+    """A request for one job (seed: libpndb).
+
+    Only `author` must be given. Whatever is refused raises `InvalidInput` with `.field`, from the
+    constructor, `model_validate` and `model_copy` alike; an unknown stage or type number raises
+    `UnknownCode`. Ids are ints of 0 … 2^63-1; numbers as text, floats and bools are refused.
+
+    Attributes:
+        author: the name as shown, 1 to 256 characters.
+        link: where the source file is, at most 8,192 characters.
+        preset: how to encode.
+        job_type: the pipeline.
+        job_id: an id of the caller's own; None has one generated.
+        ready: the stage to start at.
+        message_id: Discord message to update; 0 for none.
+        channel_id: Discord channel of that message; 0 for none.
+        directory: working directory, at most 4,096 characters; given as text or path, kept as text.
+        requested_at: unix seconds; given as int or aware datetime (rounded down to the second).
+            None takes the database's clock.
+        author_id: the user's id, which identifies where a name does not.
+        guild_id: Discord guild.
+        external_id: an id of another system, unique among all jobs.
+        idempotency_key: a second insert with the same key returns the first job.
+        priority: higher goes first, -32768 … 32767.
+        config: settings of the job as JSON; see `check_json` for what is taken.
+    """
+
+    author: Annotated[
+        str, Field(strict=True, min_length=1, max_length=limits.MAX_AUTHOR, pattern=_NO_NUL)
+    ]
+    link: Annotated[str, Field(strict=True, max_length=limits.MAX_LINK, pattern=_NO_NUL)] = ""
+    preset: Annotated[Preset, Field(strict=True)] = Preset.STANDARD
+    job_type: Annotated[JobType, Field(strict=True), BeforeValidator(_job_type)] = JobType.ENCODE
+    job_id: _Id | None = None
+    ready: Annotated[Stage, Field(strict=True), BeforeValidator(_stage)] = Stage.QUEUED
+    message_id: _Id = 0
+    channel_id: _Id = 0
+    directory: Annotated[
+        str,
+        Field(strict=True, max_length=limits.MAX_PATH, pattern=_NO_NUL),
+        BeforeValidator(path_text),
+    ] = ""
+    requested_at: Annotated[int | None, BeforeValidator(_seconds)] = None
+    author_id: _Id | None = None
+    guild_id: _Id | None = None
+    external_id: _Key | None = None
+    idempotency_key: _Key | None = None
+    priority: Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY)] = 0
+    config: Annotated[dict[str, Any] | None, BeforeValidator(_config)] = None
+
+    if TYPE_CHECKING:
+        # The fields have the types they are kept in; the constructor takes more.
+        def __init__(
+            self,
+            *,
+            author: str,
+            link: str = "",
+            preset: Preset = Preset.STANDARD,
+            job_type: JobType = JobType.ENCODE,
+            job_id: int | None = None,
+            ready: Stage | int = Stage.QUEUED,
+            message_id: int = 0,
+            channel_id: int = 0,
+            directory: str | os.PathLike[str] = "",
+            requested_at: int | datetime | None = None,
+            author_id: int | None = None,
+            guild_id: int | None = None,
+            external_id: str | None = None,
+            idempotency_key: str | None = None,
+            priority: int = 0,
+            config: Mapping[str, Json] | None = None,
+        ) -> None: ...
+
+    expected: ClassVar[Mapping[str, str]] = {
+        "author": expected_text(1, limits.MAX_AUTHOR),
+        "link": expected_text(0, limits.MAX_LINK),
+        "preset": "a Preset, such as Preset.STANDARD",
+        "job_type": "a JobType, such as JobType.ENCODE",
+        "job_id": expected_int(0, limits.MAX_ID) + ", or None to have one generated",
+        "ready": "a Stage, such as Stage.QUEUED",
+        "message_id": expected_int(0, limits.MAX_ID),
+        "channel_id": expected_int(0, limits.MAX_ID),
+        "directory": "a path or " + expected_text(0, limits.MAX_PATH),
+        "requested_at": EXPECTED_TIME + ", or None for the database's clock",
+        "author_id": expected_int(0, limits.MAX_ID) + ", or None",
+        "guild_id": expected_int(0, limits.MAX_ID) + ", or None",
+        "external_id": expected_text(1, limits.MAX_KEY) + ", or None",
+        "idempotency_key": expected_text(1, limits.MAX_KEY) + ", or None",
+        "priority": expected_int(limits.MIN_PRIORITY, limits.MAX_PRIORITY),
+        "config": "a dict with text keys and JSON values, or None",
+    }

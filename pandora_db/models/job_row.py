@@ -1,0 +1,79 @@
+"""`JobRow`: a job as it is stored, light and positional."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from pandora_db.models.event import stage_name
+from pandora_db.models.job_metadata import JobMetadata
+from pandora_db.models.status import JobStatus, status_of
+
+
+class JobRow(NamedTuple):
+    """One row of `jobs`, undecoded (seed: libpndb). Codes are plain ints, JSON is text.
+
+    What another program stored stays readable here, unknown codes and negative ids included.
+    The order of the fields is the order of the columns in every query that returns jobs.
+    """
+
+    job_id: int
+    author: str
+    requested_at: int
+    """Unix seconds."""
+    job_type: int
+    preset: int
+    preset_concat: int | None
+    link: str
+    directory: str
+    ready: int
+    """The stage code."""
+    message_id: int
+    channel_id: int
+    created_at: datetime | None
+    completed_at: datetime | None
+    archived: bool
+    author_id: int | None = None
+    guild_id: int | None = None
+    external_id: str | None = None
+    idempotency_key: str | None = None
+    priority: int = 0
+    attempt: int = 0
+    hold: int = 0
+    progress: float | None = None
+    """0 … 1."""
+    progress_data: str | None = None
+    current_step: str | None = None
+    output_kind: str | None = None
+    output: str | None = None
+    output_file: str | None = None
+    error: str | None = None
+    config: str | None = None
+    updated_at: datetime | None = None
+
+    def to_job_metadata(self) -> JobMetadata:
+        """The job with enums, times, path and JSON decoded (seed: libpndb).
+
+        Raises:
+            UnknownCode: a stage, preset, job type or hold that this version does not know.
+            InvalidInput: a time or JSON text that cannot be decoded.
+        """
+        return JobMetadata.from_row(self)
+
+    @property
+    def status(self) -> JobStatus:
+        """What became of the job; raises `UnknownCode` for a stage that nobody knows."""
+        return status_of(self.ready, self.hold)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(requested_at, job_id): where the job stands in a listing, for `get_jobs(after=…)`."""
+        return (self.requested_at, self.job_id)
+
+    def __str__(self) -> str:
+        words = [f"job {self.job_id}", f"by {self.author}", stage_name(self.ready)]
+        if self.progress is not None:
+            words.append(f"{self.progress:.0%}")
+        if self.archived:
+            words.append("archived")
+        return " · ".join(words)

@@ -1,0 +1,45 @@
+"""The caps on what may be stored, the same on every dialect.
+
+Text is counted in characters, JSON in bytes of UTF-8. One value above its cap is refused with
+`InvalidInput` before any SQL runs; only an error text is cut instead (`MAX_ERROR`).
+"""
+
+from __future__ import annotations
+
+MAX_ID = 2**63 - 1
+"""Highest id: job, message, channel, guild and author ids are 0 … 2^63-1."""
+
+MAX_SECONDS = 253_402_300_799
+"""Latest time in unix seconds: 9999-12-31 23:59:59 UTC."""
+
+MAX_AUTHOR = 256
+MAX_KEY = 256
+"""`external_id` and `idempotency_key`."""
+
+MAX_LINK = 8_192
+MAX_PATH = 4_096
+MAX_STEP = 256
+"""`current_step` and `output_kind`."""
+
+MAX_ERROR = 16_384
+"""An error text is cut here, not refused: a failure must always be storable."""
+
+MAX_REASON = 1_024
+"""The reason given to `decline_job`, and the detail of an event."""
+
+MAX_JSON = 1_048_576
+MAX_JSON_DEPTH = 64
+MAX_JSON_FLOAT = 1e16
+"""Floats in JSON stay below this: JSONB keeps numbers as decimals, and larger floats come back as
+integers that no longer equal what was stored."""
+
+MIN_PRIORITY = -32_768
+MAX_PRIORITY = 32_767
+"""Priority is a SMALLINT; higher goes first."""
+
+MAX_LIMIT = 100_000
+"""Rows that one query may return."""
+
+MAX_OFFSET = MAX_ID
+MAX_BULK = 1_000_000
+"""Jobs that one `insert_jobs` may carry, and ids that one `get_jobs_by_ids` may ask for."""

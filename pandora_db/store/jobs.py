@@ -1,0 +1,17 @@
+"""The store: what a handle, a transaction and a bound connection all offer."""
+
+from __future__ import annotations
+
+from pandora_db.store.events import Events
+from pandora_db.store.job_inserts import JobInserts
+from pandora_db.store.job_moves import JobMoves
+from pandora_db.store.job_queries import JobQueries
+
+
+class Store(JobInserts, JobMoves, JobQueries, Events):
+    """The permanent job log on one session.
+
+    Every call checks its arguments before any SQL, and returns after its commit; inside a
+    transaction that commit is the transaction's. Every mutating call takes an `operation_id`, by
+    which a call whose answer was lost is repeated without being done twice.
+    """

@@ -1,0 +1,30 @@
+-- What only this engine needs.
+
+-- name: ping :one
+SELECT 1
+
+-- name: current_transaction :one
+SELECT pg_current_xact_id_if_assigned()::text
+
+-- Who serves a connection, so that it can be asked after when the connection is lost.
+-- name: backend :one
+SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()
+
+-- name: backend_alive :one
+SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+               WHERE pid = :pid::integer AND backend_start = :backend_start::timestamptz)
+
+-- Whether a COMMIT whose answer was lost took place.
+-- name: transaction_status :one
+SELECT pg_xact_status(:transaction::text::xid8)
+
+-- name: lock_schema :one
+SELECT pg_advisory_xact_lock(hashtext('pandora_db schema ' || '{schema}')) IS NULL
+
+-- name: server_facts :one
+SELECT current_setting('server_version'), current_setting('synchronous_commit'), current_setting('fsync'),
+       current_setting('full_page_writes'), pg_database_size(current_database()),
+       (SELECT extract(epoch FROM max(clock_timestamp() - xact_start))::float8
+        FROM pg_catalog.pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL),
+       pg_is_in_recovery()

@@ -1,0 +1,193 @@
+-- lock: jobs, from readers and writers alike; 12 us a row
+-- The permanent job log. `jobs` is libpndb's table: its 14 columns come first and carry no constraint
+-- of ours, since whatever libpndb stored must stay readable and its own statements must keep working.
+-- The same file makes the table, or adopts the one that libpndb made.
+CREATE TABLE IF NOT EXISTS {schema}.jobs (
+    job_id        BIGINT PRIMARY KEY,
+    author        TEXT,
+    requested_at  BIGINT,
+    job_type      SMALLINT,
+    preset        SMALLINT,
+    preset_concat SMALLINT,
+    link          TEXT,
+    directory     TEXT,
+    ready         SMALLINT,
+    message_id    BIGINT,
+    channel_id    BIGINT,
+    created_at    TIMESTAMP DEFAULT now(),
+    completed_at  TIMESTAMP,
+    archived      BOOLEAN DEFAULT FALSE
+);
+
+-- Existing rows keep event_seq 0: nobody recorded how they came.
+ALTER TABLE {schema}.jobs
+    ADD COLUMN author_id       BIGINT,
+    ADD COLUMN guild_id        BIGINT,
+    ADD COLUMN external_id     TEXT,
+    ADD COLUMN idempotency_key TEXT,
+    ADD COLUMN operation_id    UUID,
+    ADD COLUMN priority        SMALLINT NOT NULL DEFAULT 0,
+    ADD COLUMN attempt         INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN hold            SMALLINT NOT NULL DEFAULT 0 CONSTRAINT jobs_hold CHECK (hold BETWEEN 0 AND 2),
+    ADD COLUMN progress        DOUBLE PRECISION CONSTRAINT jobs_progress CHECK (progress BETWEEN 0 AND 1),
+    ADD COLUMN progress_data   JSONB,
+    ADD COLUMN current_step    TEXT,
+    ADD COLUMN output_kind     TEXT,
+    ADD COLUMN output          JSONB,
+    ADD COLUMN output_file     TEXT,
+    ADD COLUMN error           TEXT,
+    ADD COLUMN config          JSONB,
+    ADD COLUMN updated_at      TIMESTAMPTZ,
+    ADD COLUMN lease_token     BIGINT,
+    ADD COLUMN lease_owner     TEXT,
+    ADD COLUMN lease_until     TIMESTAMPTZ,
+    ADD COLUMN event_seq       INTEGER NOT NULL DEFAULT 0;
+
+-- A foreign INSERT leaves event_seq out: its event, written by a trigger, is number 1.
+ALTER TABLE {schema}.jobs ALTER COLUMN event_seq SET DEFAULT 1;
+
+-- Room on the page for the updates of progress and leases, and vacuum before they pile up.
+ALTER TABLE {schema}.jobs SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
+
+DROP INDEX IF EXISTS {schema}.idx_jobs_ready;
+DROP INDEX IF EXISTS {schema}.idx_jobs_author;
+DROP INDEX IF EXISTS {schema}.idx_jobs_archived;
+CREATE INDEX idx_jobs_ready ON {schema}.jobs (ready, (-priority), requested_at, job_id) WHERE NOT archived;
+CREATE INDEX idx_jobs_author ON {schema}.jobs (author, requested_at DESC, job_id DESC);
+CREATE INDEX idx_jobs_archived ON {schema}.jobs (completed_at DESC NULLS LAST, job_id DESC) WHERE archived;
+CREATE INDEX idx_jobs_active ON {schema}.jobs (requested_at, job_id) WHERE NOT archived;
+CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at DESC, job_id DESC);
+CREATE INDEX idx_jobs_author_id ON {schema}.jobs (author_id, requested_at DESC, job_id DESC) WHERE author_id IS NOT NULL;
+CREATE INDEX idx_jobs_guild ON {schema}.jobs (guild_id, requested_at DESC, job_id DESC) WHERE guild_id IS NOT NULL;
+CREATE UNIQUE INDEX idx_jobs_external ON {schema}.jobs (external_id) WHERE external_id IS NOT NULL;
+CREATE UNIQUE INDEX idx_jobs_idempotency ON {schema}.jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX idx_jobs_operation ON {schema}.jobs (operation_id) WHERE operation_id IS NOT NULL;
+
+-- Generated ids start above the adopted ones, but never where JSON readers lose digits.
+CREATE SEQUENCE {schema}.job_ids AS BIGINT MINVALUE 1 MAXVALUE 9007199254740991;
+SELECT setval('{schema}.job_ids', coalesce(max(job_id), 0) + 1, FALSE)
+FROM {schema}.jobs WHERE job_id BETWEEN 0 AND 4503599627370496;
+
+CREATE TABLE {schema}.stages (
+    code       SMALLINT PRIMARY KEY,
+    pipeline   SMALLINT NOT NULL,
+    name       TEXT NOT NULL,
+    kind       TEXT NOT NULL CONSTRAINT stages_kind
+               CHECK (kind IN ('draft', 'waiting', 'working', 'done', 'failed', 'cancelled')),
+    returns_to SMALLINT
+);
+
+CREATE TABLE {schema}.job_events (
+    job_id       BIGINT NOT NULL,
+    seq          INTEGER NOT NULL,
+    at           TIMESTAMPTZ NOT NULL,
+    kind         SMALLINT NOT NULL,
+    stage        SMALLINT,
+    attempt      INTEGER NOT NULL,
+    owner        TEXT,
+    operation_id UUID,
+    detail       TEXT,
+    PRIMARY KEY (job_id, seq)
+);
+
+-- What remains of a deleted job: that it was, and who deleted it when.
+CREATE TABLE {schema}.job_deletions (
+    deletion_id  BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_id       BIGINT NOT NULL,
+    at           TIMESTAMPTZ NOT NULL,
+    seq          INTEGER NOT NULL,
+    author       TEXT,
+    stage        SMALLINT,
+    attempt      INTEGER NOT NULL,
+    operation_id UUID
+);
+CREATE INDEX idx_job_deletions_job ON {schema}.job_deletions (job_id);
+
+-- Our own statements move event_seq and write their event themselves; these triggers record
+-- every other program. An operation id is the mark of our own inserts.
+CREATE FUNCTION {schema}.jobs_record_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt)
+    VALUES (NEW.job_id, NEW.event_seq, statement_timestamp(), 1, NEW.ready, NEW.attempt);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
+    WHEN (NEW.operation_id IS NULL)
+    EXECUTE FUNCTION {schema}.jobs_record_insert();
+
+CREATE FUNCTION {schema}.jobs_record_update() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.event_seq := OLD.event_seq + 1;
+    NEW.updated_at := statement_timestamp();
+    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt)
+    VALUES (NEW.job_id, NEW.event_seq, statement_timestamp(),
+            CASE WHEN NEW.ready IS DISTINCT FROM OLD.ready THEN 2
+                 WHEN NEW.archived AND OLD.archived IS NOT TRUE THEN 3
+                 ELSE 11 END,
+            NEW.ready, NEW.attempt);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER jobs_record_update BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
+    WHEN (NEW.event_seq = OLD.event_seq
+          AND (NEW.ready IS DISTINCT FROM OLD.ready
+               OR NEW.archived IS DISTINCT FROM OLD.archived
+               OR NEW.hold IS DISTINCT FROM OLD.hold))
+    EXECUTE FUNCTION {schema}.jobs_record_update();
+
+CREATE FUNCTION {schema}.jobs_touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at := statement_timestamp();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER jobs_touch BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
+    WHEN (NEW.event_seq = OLD.event_seq AND NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at)
+    EXECUTE FUNCTION {schema}.jobs_touch();
+
+CREATE FUNCTION {schema}.jobs_keep_id() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'job % keeps its id: its history hangs on it', OLD.job_id USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER jobs_keep_id BEFORE UPDATE OF job_id ON {schema}.jobs FOR EACH ROW
+    WHEN (NEW.job_id <> OLD.job_id)
+    EXECUTE FUNCTION {schema}.jobs_keep_id();
+
+-- Deleting a job takes its events along and leaves a line in job_deletions. A foreign key would do
+-- the same, but costs a fifth of every batched insert. The setting is how delete_job signs its own.
+CREATE FUNCTION {schema}.jobs_record_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {schema}.job_deletions (job_id, at, seq, author, stage, attempt, operation_id)
+    SELECT job_id, statement_timestamp(), event_seq + 1, author, ready, attempt,
+           nullif(current_setting('pandora_db.operation_id', TRUE), '')::uuid
+    FROM gone;
+    DELETE FROM {schema}.job_events AS event USING gone WHERE event.job_id = gone.job_id;
+    PERFORM set_config('pandora_db.operation_id', '', TRUE);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER jobs_record_delete AFTER DELETE ON {schema}.jobs
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
+    EXECUTE FUNCTION {schema}.jobs_record_delete();
+
+CREATE FUNCTION {schema}.jobs_refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is a permanent log: DELETE the jobs that may go', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER jobs_refuse_truncate BEFORE TRUNCATE ON {schema}.jobs FOR EACH STATEMENT
+    EXECUTE FUNCTION {schema}.jobs_refuse_truncate();
+CREATE TRIGGER job_events_refuse_truncate BEFORE TRUNCATE ON {schema}.job_events FOR EACH STATEMENT
+    EXECUTE FUNCTION {schema}.jobs_refuse_truncate();
+
+CREATE FUNCTION {schema}.job_events_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND NOT EXISTS (SELECT FROM {schema}.jobs WHERE job_id = OLD.job_id) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'the events of job % are append-only while it exists', OLD.job_id USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER job_events_guard BEFORE UPDATE OR DELETE ON {schema}.job_events FOR EACH ROW
+    EXECUTE FUNCTION {schema}.job_events_guard();
+
+CREATE VIEW {schema}.job_overview AS
+SELECT job.job_id, job.author, stage.name AS stage, stage.kind,
+       to_timestamp(job.requested_at) AS requested_at, job.priority, job.attempt, job.progress,
+       job.archived, job.completed_at, job.lease_owner, job.error, job.link
+FROM {schema}.jobs AS job LEFT JOIN {schema}.stages AS stage ON stage.code = job.ready;

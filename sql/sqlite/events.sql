@@ -1,0 +1,12 @@
+-- A deleted job's events are gone; the line of its deletion stands in for them.
+-- name: history :many
+SELECT seq, at, kind, stage, attempt, owner, operation_id, detail,
+       lag(stage) OVER (ORDER BY at, seq) AS previous
+FROM (
+    SELECT seq, at, kind, stage, attempt, owner, operation_id, detail
+    FROM {schema}.job_events WHERE job_id = :job_id
+    UNION ALL
+    SELECT seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    FROM {schema}.job_deletions WHERE job_id = :job_id
+)
+ORDER BY at, seq

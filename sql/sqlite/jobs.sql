@@ -1,0 +1,230 @@
+-- fragment: job_columns
+job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
+message_id, channel_id, created_at, completed_at, coalesce(archived, 0) AS archived,
+author_id, guild_id, external_id, idempotency_key, priority, attempt, hold,
+progress, progress_data, current_step, output_kind, output, output_file,
+error, config, updated_at
+
+-- fragment: now
+strftime('%Y-%m-%d %H:%M:%f', 'now')
+
+-- One writer, so the number that was counted up is still ours in the next statement.
+-- name: insert_job :batch
+UPDATE {schema}.job_ids SET value = value + 1 WHERE :job_id IS NULL;
+INSERT INTO {schema}.jobs (
+    job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
+    message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority, config,
+    operation_id, updated_at
+)
+VALUES (
+    coalesce(:job_id, (SELECT value FROM {schema}.job_ids)), :author,
+    coalesce(:requested_at, CAST(strftime('%s', 'now') AS INTEGER)), :job_type, :preset,
+    :preset_concat, :link, :directory, :ready, :message_id, :channel_id, :author_id, :guild_id,
+    :external_id, :idempotency_key, :priority, :config, :operation_id, {now}
+)
+ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+SELECT coalesce(:job_id, (SELECT value FROM {schema}.job_ids)), 1, {now}, 1, :ready, 0, :operation_id
+WHERE changes() = 1
+RETURNING job_id
+
+-- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
+-- name: find_insert :one
+SELECT (SELECT job_id FROM {schema}.jobs WHERE operation_id = :operation_id),
+       (SELECT job_id FROM {schema}.jobs WHERE idempotency_key = :idempotency_key),
+       EXISTS (SELECT 1 FROM {schema}.jobs WHERE job_id = :job_id),
+       EXISTS (SELECT 1 FROM {schema}.jobs WHERE external_id = :external_id)
+
+-- A transaction of SQLite has the only write turn already; the count cannot change under it.
+-- name: lock_queue :one
+SELECT 0
+
+-- name: count_active_up_to :one
+SELECT count(*) FROM (SELECT 1 FROM {schema}.jobs WHERE NOT archived LIMIT :limit)
+
+-- name: get_next_job_id :batch
+UPDATE {schema}.job_ids SET value = value + :count RETURNING value
+
+-- name: reserve_job_ids :many
+UPDATE {schema}.job_ids SET value = value + :count;
+WITH RECURSIVE reserved (id) AS (
+    SELECT value - :count + 1 FROM {schema}.job_ids
+    UNION ALL SELECT id + 1 FROM reserved WHERE id < (SELECT value FROM {schema}.job_ids)
+)
+SELECT id FROM reserved
+
+-- name: find_taken_ids :many
+SELECT job_id FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:job_ids))
+
+-- name: stamp :one
+SELECT CAST(strftime('%s', 'now') AS INTEGER), {now}, {now}
+
+-- The events of rows that load() brought in under consecutive operation ids.
+-- name: record_loaded :many
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+SELECT job_id, 1, {now}, 1, ready, 0, operation_id
+FROM {schema}.jobs
+WHERE operation_id BETWEEN :first AND :last
+
+-- An operation that may have been done before is not done again, even if the job has moved on.
+-- fragment: not_done
+NOT EXISTS (SELECT 1 FROM {schema}.job_events AS event WHERE event.job_id = :job_id AND event.operation_id = :operation_id)
+
+-- name: update_stage :batch
+UPDATE {schema}.jobs
+SET ready = :stage, event_seq = event_seq + 1, updated_at = {now},
+    lease_token = NULL, lease_owner = NULL, lease_until = NULL
+WHERE job_id = :job_id AND ready BETWEEN :lowest AND :highest
+  AND (ready <> :stage OR lease_token IS NOT NULL)
+  AND {not_done}   -- when: repeated
+;
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+SELECT job_id, event_seq, updated_at, 2, ready, attempt, :operation_id
+FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1
+RETURNING job_id
+
+-- name: archive_job :batch
+UPDATE {schema}.jobs
+SET archived = 1, completed_at = coalesce(completed_at, {now}), event_seq = event_seq + 1,
+    updated_at = {now}, hold = 0, lease_token = NULL, lease_owner = NULL, lease_until = NULL
+WHERE job_id = :job_id AND archived IS NOT TRUE
+  AND {not_done}   -- when: repeated
+;
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+SELECT job_id, event_seq, updated_at, 3, ready, attempt, :operation_id
+FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1
+RETURNING job_id
+
+-- Retry, requeue, cancel and decline: what the caller saw (`event_seq`) must still hold.
+-- name: move_job :batch
+UPDATE {schema}.jobs
+SET ready = :stage, archived = :archived, hold = :hold, error = :error,
+    completed_at = CASE WHEN :archived THEN coalesce(completed_at, {now}) END,
+    progress = CASE WHEN ready = :stage THEN progress END,
+    lease_token = CASE WHEN ready = :stage THEN lease_token END,
+    lease_owner = CASE WHEN ready = :stage THEN lease_owner END,
+    lease_until = CASE WHEN ready = :stage THEN lease_until END,
+    event_seq = event_seq + 1, updated_at = {now}
+WHERE job_id = :job_id AND event_seq = :event_seq;
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
+SELECT job_id, event_seq, updated_at, :kind, ready, attempt, :operation_id, :detail
+FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1
+RETURNING job_id
+
+-- `fields` says which columns were given, a bit each: NULL is a value like any other.
+-- Progress alone is no event; the counter then stays where it is.
+-- name: update_job :batch
+UPDATE {schema}.jobs
+SET author_id     = CASE WHEN :fields & 1 THEN :author_id ELSE author_id END,
+    guild_id      = CASE WHEN :fields & 2 THEN :guild_id ELSE guild_id END,
+    message_id    = CASE WHEN :fields & 4 THEN :message_id ELSE message_id END,
+    channel_id    = CASE WHEN :fields & 8 THEN :channel_id ELSE channel_id END,
+    priority      = CASE WHEN :fields & 16 THEN :priority ELSE priority END,
+    directory     = CASE WHEN :fields & 32 THEN :directory ELSE directory END,
+    progress      = CASE WHEN :fields & 64 THEN :progress ELSE progress END,
+    progress_data = CASE WHEN :fields & 128 THEN :progress_data ELSE progress_data END,
+    current_step  = CASE WHEN :fields & 256 THEN :current_step ELSE current_step END,
+    output_kind   = CASE WHEN :fields & 512 THEN :output_kind ELSE output_kind END,
+    output        = CASE WHEN :fields & 1024 THEN :output ELSE output END,
+    output_file   = CASE WHEN :fields & 2048 THEN :output_file ELSE output_file END,
+    error         = CASE WHEN :fields & 4096 THEN :error ELSE error END,
+    config        = CASE WHEN :fields & 8192 THEN :config ELSE config END,
+    event_seq     = event_seq + :event,
+    updated_at    = {now}
+WHERE job_id = :job_id
+  AND {not_done}   -- when: repeated
+;
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
+SELECT job_id, event_seq, updated_at, 9, ready, attempt, :operation_id, :detail
+FROM {schema}.jobs WHERE job_id = :job_id AND :event = 1 AND changes() = 1;
+SELECT job_id FROM {schema}.jobs WHERE job_id = :job_id
+
+-- The trigger wrote the line of the deletion; it cannot know whose operation it was.
+-- name: delete_job :batch
+DELETE FROM {schema}.jobs WHERE job_id = :job_id
+  AND NOT EXISTS (SELECT 1 FROM {schema}.job_deletions WHERE job_id = :job_id AND operation_id = :operation_id)   -- when: repeated
+;
+UPDATE {schema}.job_deletions SET operation_id = :operation_id
+WHERE deletion_id = (SELECT max(deletion_id) FROM {schema}.job_deletions) AND changes() = 1
+RETURNING job_id
+
+-- What a write that changed nothing met, and whether its operation had been done before.
+-- name: find_state :maybe
+SELECT ready, coalesce(archived, 0), hold, error, event_seq,
+       (SELECT kind FROM {schema}.job_events AS event
+        WHERE event.job_id = job.job_id AND event.operation_id = :operation_id LIMIT 1)
+FROM {schema}.jobs AS job WHERE job_id = :job_id
+
+-- name: find_deletion :maybe
+SELECT deletion_id FROM {schema}.job_deletions
+WHERE job_id = :job_id AND operation_id = :operation_id
+
+-- name: get_job :maybe
+SELECT {job_columns} FROM {schema}.jobs WHERE job_id = :job_id
+
+-- name: get_jobs_by_ids :many
+SELECT {job_columns} FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:job_ids))
+
+-- name: get_jobs_by_stage :many
+SELECT {job_columns} FROM {schema}.jobs
+WHERE ready = :stage AND NOT archived
+ORDER BY requested_at, job_id
+
+-- name: get_active_jobs :many
+SELECT {job_columns} FROM {schema}.jobs WHERE NOT archived ORDER BY requested_at, job_id
+
+-- name: get_queue_length :one
+SELECT count(*) FROM {schema}.jobs WHERE NOT archived
+
+-- name: get_user_history :many
+SELECT {job_columns} FROM {schema}.jobs
+WHERE author = :author         -- when: by_name
+WHERE author_id = :author_id   -- when: by_id
+ORDER BY requested_at DESC, job_id DESC LIMIT :limit
+
+-- name: get_completed_jobs :many
+SELECT {job_columns} FROM {schema}.jobs
+WHERE archived
+ORDER BY completed_at DESC, job_id DESC LIMIT :limit
+
+-- name: get_recent_jobs :many
+SELECT {job_columns} FROM {schema}.jobs
+ORDER BY requested_at DESC, job_id DESC LIMIT :limit
+
+-- fragment: job_filters
+AND ready = :stage                                        -- when: stage
+AND ready IN (SELECT value FROM json_each(:stages))       -- when: stages
+AND hold = 1                                              -- when: paused
+AND hold <> 1                                             -- when: not_paused
+AND author = :author                                      -- when: author
+AND author_id = :author_id                                -- when: author_id
+AND guild_id = :guild_id                                  -- when: guild_id
+AND job_type = :job_type                                  -- when: job_type
+AND requested_at >= :since                                -- when: since
+AND requested_at < :until                                 -- when: until
+AND archived                                              -- when: archived
+AND NOT archived                                          -- when: active
+
+-- name: get_jobs :many
+SELECT {job_columns} FROM {schema}.jobs
+WHERE TRUE
+{job_filters}
+AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
+ORDER BY requested_at DESC, job_id DESC
+LIMIT :limit OFFSET :offset
+
+-- name: count_jobs :one
+SELECT count(*) FROM {schema}.jobs
+WHERE TRUE
+{job_filters}
+
+-- name: queue_position :maybe
+SELECT job.ready, coalesce(job.archived, 0), (
+    SELECT count(*) FROM {schema}.jobs AS ahead
+    WHERE ahead.ready = job.ready AND NOT ahead.archived
+      AND ((-ahead.priority), ahead.requested_at, ahead.job_id) < ((-job.priority), job.requested_at, job.job_id)
+)
+FROM {schema}.jobs AS job WHERE job.job_id = :job_id
+
+-- name: stage_counts :many
+SELECT ready, count(*) FROM {schema}.jobs WHERE NOT archived GROUP BY ready ORDER BY ready
