@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pandora_db import migrations
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Driver
+from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget, Target, parse_dsn
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
@@ -80,7 +81,7 @@ class JobDb(Store):
         try:
             await migrations.refuse_newer(driver)
         except BaseException:
-            await driver.close()
+            await finish(driver.close())
             raise
         return cls(driver, target, chosen)
 

@@ -164,10 +164,12 @@ class PostgresDriver:
             try:
                 with self.guard.inside():
                     yield transaction
+                await finish(self._commit(transaction))
             except BaseException:
                 await finish(transaction.roll_back())
                 raise
-            await finish(self._commit(transaction))
+            finally:
+                transaction.over = True
 
     async def _commit(self, transaction: PostgresTransaction) -> None:
         # Known beforehand, since a lost COMMIT can be asked after by this number only.

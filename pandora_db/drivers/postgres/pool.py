@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from pandora_db.config import Settings
 from pandora_db.drivers.postgres.errors import LOST
-from pandora_db.errors import PoolTimeout
+from pandora_db.errors import HandleClosed, PoolTimeout
 from pandora_db.models.health import PoolUse
 from pandora_db.sqlfiles import Catalogue
 
@@ -85,6 +85,8 @@ class Pool:
         connection = self.try_take()
         if connection is not None:
             return connection
+        if self._closing:
+            raise HandleClosed("the handle was closed while the call waited for a connection")
         waiter: asyncio.Future[Connection] = self._loop.create_future()
         self._waiters.append(waiter)
         self._open_more()
@@ -144,6 +146,9 @@ class Pool:
             self._reaper.cancel()
         for opener in self._openers:
             opener.cancel()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(HandleClosed("the handle was closed while the call waited"))
         idle = [connection for connection, _ in self._idle]
         self._idle.clear()
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import asyncpg
 
 from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Session
 from pandora_db.drivers.postgres.errors import translate
-from pandora_db.errors import InvalidInput, PandoraDbError
+from pandora_db.errors import InvalidInput, PandoraDbError, TransactionAborted
 from pandora_db.sqlfiles import Catalogue
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class PostgresTransaction:
         self._target = target
         self._turn = asyncio.Lock()
         self._depth = 0
+        self.over = False
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
         """See `Session.read`."""
@@ -43,9 +44,14 @@ class PostgresTransaction:
         rows = await self._fetch(query.text, columns)
         return rows[0][1:] if rows else None
 
+    def _check(self) -> None:
+        if self.over or not self._connection.is_in_transaction():
+            raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
+
     async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """See `Session.load`."""
         async with self._turn:
+            self._check()
             try:
                 await self._connection.copy_records_to_table(
                     table,
@@ -94,6 +100,7 @@ class PostgresTransaction:
         self, text: str, values: tuple[Any, ...], timeout: float | None = None
     ) -> Sequence[Row]:
         async with self._turn:
+            self._check()
             try:
                 return await self._connection.fetch(text, *values, timeout=timeout)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
@@ -104,23 +111,27 @@ LOAD_TIMEOUT = 600.0
 """Seconds that one COPY may take: it carries as many rows as the caller has."""
 
 
+def _is_connection(value: object) -> TypeGuard[Connection]:
+    return isinstance(value, asyncpg.Connection)
+
+
 def bound(connection: object, queries: Catalogue, target: str) -> PostgresTransaction:
     """A session on the asyncpg connection that the caller opened.
 
     Raises:
         InvalidInput: another kind of connection, a closed one, or one without a transaction.
     """
-    inner: Any = getattr(connection, "_con", connection)  # what a pool hands out is a proxy
-    if not isinstance(inner, asyncpg.Connection):
+    own: object = getattr(connection, "_con", connection)  # what a pool hands out is a proxy
+    if not _is_connection(own):
+        kind = type(connection).__name__
         raise InvalidInput(
-            f"bind() on PostgreSQL takes an asyncpg connection, not {type(connection).__name__}",
-            field="connection",
+            f"bind() on PostgreSQL takes an asyncpg connection, not {kind}", field="connection"
         )
-    if inner.is_closed():
+    if own.is_closed():
         raise InvalidInput("the connection is closed", field="connection")
-    if not inner.is_in_transaction():
+    if not own.is_in_transaction():
         raise InvalidInput(
             "the connection has no transaction open: use `async with connection.transaction()`",
             field="connection",
         )
-    return PostgresTransaction(cast("Connection", inner), queries, target)
+    return PostgresTransaction(own, queries, target)

@@ -18,6 +18,7 @@ from pandora_db.errors import (
     StorageError,
     StorageFull,
     StorageReadOnly,
+    TransactionAborted,
 )
 
 _UNIQUE = re.compile(r"UNIQUE constraint failed: \w+\.(\w+)")
@@ -60,6 +61,8 @@ def translate(  # noqa: C901, PLR0911 - one line per fact
         return ConnectionFailed(f"the database file cannot be opened: {text}", target=path)
     if primary == sqlite3.SQLITE_IOERR:
         return StorageError(f"reading or writing {path} failed: {text}")
+    if "no transaction is active" in text:
+        return TransactionAborted(f"SQLite gave the transaction on {path} up: run it again")
     if "no such table" in text or "no such column" in text:
         return SchemaMissing(f"{text} in {path}")
     return PandoraDbError(f"SQLite refused the statement: {text}")

@@ -37,6 +37,7 @@ class SqliteTransaction:
         self._path = path
         self._worker = Worker()
         self._depth = 0
+        self._over = False
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> list[Row]:
         """See `Session.read`."""
@@ -53,6 +54,7 @@ class SqliteTransaction:
     async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """See `Session.load`."""
         query = self._queries.get(f"load_{table}")
+        self._check()
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         await self._run(lambda connection: self._worker.run_many(connection, query, named))
 
@@ -93,6 +95,8 @@ class SqliteTransaction:
         except BaseException:
             await self.roll_back()
             raise
+        finally:
+            self._over = True
 
     async def roll_back(self) -> None:
         """Undo everything but the ids that were given out: those never come twice."""
@@ -101,6 +105,7 @@ class SqliteTransaction:
         await self._run(partial(_roll_back, last=last, keep=keep))
 
     async def _operate(self, name: str, args: Args, when: frozenset[str]) -> list[Row]:
+        self._check()
         query = self._queries.get(name, when)
         values = plain(args)
 
@@ -115,6 +120,11 @@ class SqliteTransaction:
         if isinstance(result, sqlite3.Error):
             raise translate(result, self._path) from result
         return result
+
+    def _check(self) -> None:
+        # The next transaction may be under way on the same connection.
+        if self._over:
+            raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
 
     async def _say(self, statement: str) -> None:
         await self._run(lambda connection: plain_cursor(connection).execute(statement).close())
