@@ -192,8 +192,8 @@ async def _refuse_foreign(
     if differences:
         raise ForeignSchema(
             "the database holds tables of our names that neither pandora_db nor libpndb made; they "
-            "were left untouched. Use another database or schema, or bring the rows over with "
-            "`pandora-db import`:",
+            "were left untouched. Use another database or schema (bringing foreign rows over, by "
+            "`pandora-db import`, is for a later release):",
             differences=differences,
         )
 

@@ -78,7 +78,7 @@ def check_path(value: object, field: str = "directory") -> str:
 
 
 def check_priority(value: object, field: str = "priority") -> int:
-    """-32768 … 32767; raises `InvalidInput`."""
+    """-32767 … 32767; raises `InvalidInput`."""
     return check_int(value, field, MIN_PRIORITY, MAX_PRIORITY)
 
 

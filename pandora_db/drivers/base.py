@@ -45,12 +45,20 @@ class Session(Protocol):
         """
         ...
 
-    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Bring many rows in at the engine's full speed, all or none."""
+    def unit(self) -> AbstractAsyncContextManager[Unit]:
+        """A transaction; inside a transaction, a savepoint."""
         ...
 
-    def unit(self) -> AbstractAsyncContextManager[Session]:
-        """A transaction; inside a transaction, a savepoint."""
+
+class Unit(Session, Protocol):
+    """A session inside one transaction, where much can be done at once."""
+
+    async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
+        """Run many operations of a `:batch` query in one go, none of them on the same job."""
+        ...
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Bring many rows in at the engine's full speed."""
         ...
 
 
@@ -85,7 +93,7 @@ class Driver(Session, Protocol):
         ...
 
 
-class Migrator(Session, Protocol):
+class Migrator(Unit, Protocol):
     """A transaction that may change the schema, alone among all processes."""
 
     async def run(self, statement: str) -> None:

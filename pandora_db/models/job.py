@@ -83,7 +83,7 @@ class Job(InputModel):
         guild_id: Discord guild.
         external_id: an id of another system, unique among all jobs.
         idempotency_key: a second insert with the same key returns the first job.
-        priority: higher goes first, -32768 … 32767.
+        priority: higher goes first, -32767 … 32767.
         config: settings of the job as JSON; see `check_json` for what is taken.
     """
 

@@ -33,9 +33,9 @@ MAX_JSON_FLOAT = 1e16
 """Floats in JSON stay below this: JSONB keeps numbers as decimals, and larger floats come back as
 integers that no longer equal what was stored."""
 
-MIN_PRIORITY = -32_768
+MIN_PRIORITY = -32_767
 MAX_PRIORITY = 32_767
-"""Priority is a SMALLINT; higher goes first."""
+"""Priority is a SMALLINT whose negative stands in the queue's index; higher goes first."""
 
 MAX_LIMIT = 100_000
 """Rows that one query may return."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_int
 from pandora_db.codecs.job import JobColumns, encode_job
-from pandora_db.drivers.base import Session
+from pandora_db.drivers.base import Session, Unit
 from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError, QueueFull
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_BULK, MAX_ID
 from pandora_db.store.operation import operation, operation_run
 from pandora_db.store.repository import Repository
 
-_CHUNK = 500
+_AT_ONCE = 500
 _LOADED = (*JobColumns._fields, "operation_id", "created_at", "updated_at")
 
 
@@ -64,13 +65,13 @@ class JobInserts(Repository):
         """Store up to 1,000,000 jobs, all or none, and return their ids in order.
 
         PostgreSQL takes them by COPY. Jobs with an `idempotency_key` or `external_id` are stored
-        by statements of 500, in the same transaction, since a COPY cannot answer for a known key.
+        by statements of 500 in the same transaction: a COPY cannot answer for a known key.
 
         Raises:
             Duplicate: a `job_id` or `external_id` is taken or given twice; nothing was stored.
             InvalidInput: something else than a `Job`, or too many.
         """
-        encoded = _encode_all(jobs)
+        encoded = await _encode_all(jobs)
         if not encoded:
             return []
         operations = operation_run(operation_id, len(encoded))
@@ -96,12 +97,14 @@ def _insert_args(job: object, operation_id: str) -> dict[str, Any]:
     return {**encode_job(job)._asdict(), "operation_id": operation_id}
 
 
-def _encode_all(jobs: Iterable[object]) -> list[JobColumns]:
+async def _encode_all(jobs: Iterable[object]) -> list[JobColumns]:
     encoded: list[JobColumns] = []
     for index, job in enumerate(jobs):
         if not isinstance(job, Job):
             raise InvalidInput(f"jobs[{index}] is {type(job).__name__}, not a Job", field="jobs")
         encoded.append(encode_job(job))
+        if index % _AT_ONCE == 0:
+            await asyncio.sleep(0)
     if len(encoded) > MAX_BULK:
         raise InvalidInput(
             f"{len(encoded)} jobs are too many at once; expected at most {MAX_BULK}", field="jobs"
@@ -138,18 +141,24 @@ async def _step(session: Session, count: int) -> int:
 
 
 async def _insert_each(
-    session: Session, encoded: Sequence[JobColumns], operations: Sequence[str]
+    session: Unit, encoded: Sequence[JobColumns], operations: Sequence[str]
 ) -> list[int]:
     ids: list[int] = []
-    for columns, operation_id in zip(encoded, operations, strict=True):
-        args = {**columns._asdict(), "operation_id": operation_id}
-        row = await session.write("insert_job", args, None)
-        ids.append(row[0] if row else await _insert_again(session, args))
+    for start in range(0, len(encoded), _AT_ONCE):
+        chunk = [
+            {**columns._asdict(), "operation_id": operation_id}
+            for columns, operation_id in zip(
+                encoded[start : start + _AT_ONCE], operations[start : start + _AT_ONCE], strict=True
+            )
+        ]
+        rows = await session.write_all("insert_job", chunk)
+        for args, row in zip(chunk, rows, strict=True):
+            ids.append(row[0] if row else await _insert_again(session, args))
     return ids
 
 
 async def _load(
-    session: Session, encoded: Sequence[JobColumns], operations: Sequence[str]
+    session: Unit, encoded: Sequence[JobColumns], operations: Sequence[str]
 ) -> list[int]:
     given = [columns.job_id for columns in encoded if columns.job_id is not None]
     if len(set(given)) < len(given):
@@ -163,6 +172,8 @@ async def _load(
     ((now, created_at, updated_at),) = await session.read("stamp", {})
     rows: list[tuple[Any, ...]] = []
     for columns, operation_id in zip(encoded, operations, strict=True):
+        if len(rows) % _AT_ONCE == 0:
+            await asyncio.sleep(0)
         job_id, author, requested_at, *others = columns
         job_id = next(fresh) if job_id is None else job_id
         requested_at = now if requested_at is None else requested_at

@@ -12,7 +12,7 @@ from typing import Any, cast
 import asyncpg
 
 from pandora_db.config import Settings
-from pandora_db.drivers.base import MIGRATION_PATIENCE, NO_FLAGS, Args, Guard, Row, Session
+from pandora_db.drivers.base import MIGRATION_PATIENCE, NO_FLAGS, Args, Guard, Row, Session, Unit
 from pandora_db.drivers.postgres.errors import LOST, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
@@ -62,6 +62,7 @@ class PostgresDriver:
                 await self._pool.close()
                 raise
         self.guard.state = "open"
+        log.info("opened %s (sslmode %s)", self._target, self._address.sslmode or "prefer")
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         settings = self._settings
@@ -146,18 +147,13 @@ class PostgresDriver:
             lane = self._lanes[name] = Lane(self.queries, name, self._pool, self._settings)
         return await lane.call(args, key, repeated=repeated)
 
-    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """See `Session.load`."""
-        async with self.unit() as transaction:
-            await transaction.load(table, columns, rows)
-
-    def unit(self) -> AbstractAsyncContextManager[Session]:
+    def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction at READ COMMITTED on a connection of its own."""
         self.guard.check("transaction")
         return self._transaction()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncGenerator[Session, None]:
+    async def _transaction(self) -> AsyncGenerator[Unit, None]:
         async with self._pool.connection() as connection:
             transaction = PostgresTransaction(connection, self.queries, self._target)
             await transaction.run("BEGIN")

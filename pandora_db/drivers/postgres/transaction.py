@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import asyncpg
 
-from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Session
+from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit
 from pandora_db.drivers.postgres.errors import translate
 from pandora_db.errors import InvalidInput, PandoraDbError, TransactionAborted
 from pandora_db.sqlfiles import Catalogue
@@ -44,18 +44,27 @@ class PostgresTransaction:
         rows = await self._fetch(query.text, columns)
         return rows[0][1:] if rows else None
 
+    async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
+        """See `Unit.write_all`."""
+        query = self._queries.get(name)
+        columns = zip(*map(query.statements[0].bind, args), strict=True)
+        results: list[Row | None] = [None] * len(args)
+        for row in await self._fetch(query.text, tuple(columns)):
+            results[row[0] - 1] = row[1:]
+        return results
+
     def _check(self) -> None:
         if self.over or not self._connection.is_in_transaction():
             raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
 
     async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """See `Session.load`."""
+        """See `Unit.load`."""
         async with self._turn:
             self._check()
             try:
                 await self._connection.copy_records_to_table(
                     table,
-                    records=rows,
+                    records=_gently(rows),
                     columns=columns,
                     schema_name=self._queries.schema.strip('"'),
                     timeout=LOAD_TIMEOUT,
@@ -63,12 +72,12 @@ class PostgresTransaction:
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
                 raise translate(error, self._target) from error
 
-    def unit(self) -> AbstractAsyncContextManager[Session]:
+    def unit(self) -> AbstractAsyncContextManager[Unit]:
         """See `Session.unit`."""
         return self._savepoint()
 
     @asynccontextmanager
-    async def _savepoint(self) -> AsyncGenerator[Session, None]:
+    async def _savepoint(self) -> AsyncGenerator[Unit, None]:
         self._depth += 1
         name = f"unit_{self._depth}"
         await self.run(f"SAVEPOINT {name}")
@@ -107,6 +116,15 @@ class PostgresTransaction:
                 raise translate(error, self._target) from error
 
 
+async def _gently(rows: Sequence[Row]) -> AsyncGenerator[Row, None]:
+    """The rows, letting other tasks run now and then: encoding them blocks the loop (P12)."""
+    for index, row in enumerate(rows):
+        if index % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+        yield row
+
+
+_AT_ONCE = 500
 LOAD_TIMEOUT = 600.0
 """Seconds that one COPY may take: it carries as many rows as the caller has."""
 

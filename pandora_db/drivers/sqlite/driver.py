@@ -22,10 +22,11 @@ from pandora_db.drivers.base import (
     Guard,
     Row,
     Session,
+    Unit,
 )
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.file import prepare
-from pandora_db.drivers.sqlite.health import read_health
+from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
@@ -74,6 +75,16 @@ class SqliteDriver:
             await self._disconnect()
             raise
         self.guard.state = "open"
+        if self._settings.synchronous == "normal" and not self._memory:
+            log.warning(
+                "%s: synchronous=normal may lose the last writes in a power cut", self._path
+            )
+        if wal_reset_race(sqlite3.sqlite_version_info) and not self._memory:
+            log.info(
+                "opened %s with SQLite %s, which is safe for one process per file only",
+                self._path,
+                sqlite3.sqlite_version,
+            )
 
     async def _open(self) -> None:
         worker = Worker()
@@ -137,18 +148,13 @@ class SqliteDriver:
         rows = await self._writer.call(query, args)
         return rows[0] if rows else None
 
-    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """See `Session.load`."""
-        async with self.unit() as transaction:
-            await transaction.load(table, columns, rows)
-
-    def unit(self) -> AbstractAsyncContextManager[Session]:
+    def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""
         self.guard.check("transaction")
         return self._transaction()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncGenerator[Session, None]:
+    async def _transaction(self) -> AsyncGenerator[Unit, None]:
         async with self._writer.turn() as hop:
             transaction = SqliteTransaction(hop.submit, self.queries, self._path)
             await transaction.begin()

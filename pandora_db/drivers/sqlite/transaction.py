@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
-from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Session
+from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result, Worker, plain, plain_cursor
@@ -51,15 +51,29 @@ class SqliteTransaction:
         rows = await self._operate(name, args, REPEATED if repeated else NO_FLAGS)
         return rows[0] if rows else None
 
+    async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
+        """See `Unit.write_all`."""
+        self._check()
+        query = self._queries.get(name)
+
+        def operate(connection: sqlite3.Connection) -> list[Result]:
+            return [self._worker.run_alone(connection, query, one) for one in args]
+
+        results: list[Row | None] = []
+        for result in await self._run(operate):
+            if isinstance(result, sqlite3.Error):
+                raise translate(result, self._path) from result
+            results.append(result[0] if result else None)
+        return results
+
     async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """See `Session.load`."""
+        """See `Unit.load`."""
         query = self._queries.get(f"load_{table}")
         self._check()
-        named = [dict(zip(columns, row, strict=True)) for row in rows]
-        await self._run(lambda connection: self._worker.run_many(connection, query, named))
+        await self._run(partial(self._worker.run_many, query=query, columns=columns, rows=rows))
 
     @asynccontextmanager
-    async def _savepoint(self) -> AsyncGenerator[Session, None]:
+    async def _savepoint(self) -> AsyncGenerator[Unit, None]:
         self._depth += 1
         name = f"unit_{self._depth}"
         await self._say(f"SAVEPOINT {name}")
@@ -74,7 +88,7 @@ class SqliteTransaction:
         finally:
             self._depth -= 1
 
-    def unit(self) -> AbstractAsyncContextManager[Session]:
+    def unit(self) -> AbstractAsyncContextManager[Unit]:
         """See `Session.unit`."""
         return self._savepoint()
 

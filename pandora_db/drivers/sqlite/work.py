@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from pandora_db.sqlfiles import Query
@@ -113,11 +114,16 @@ class Worker:
         return rows
 
     def run_many(
-        self, connection: sqlite3.Connection, query: Query, rows: Sequence[Mapping[str, Any]]
+        self,
+        connection: sqlite3.Connection,
+        query: Query,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
     ) -> None:
         """One statement for each of many rows, inside an open transaction."""
         (statement,) = query.statements
-        plain_cursor(connection).executemany(statement.text, map(statement.bind, rows))
+        in_order = itemgetter(*(columns.index(name) for name in statement.parameters))
+        plain_cursor(connection).executemany(statement.text, map(in_order, rows))
 
 
 def plain(args: Mapping[str, Any]) -> Mapping[str, Any]:
