@@ -115,9 +115,14 @@ class Guard:
         self._inside: ContextVar[Inside | None] = ContextVar("pandora_db_inside", default=None)
         self.state = "not open"
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child process, which must not even close the parent's connections."""
+        return os.getpid() != self._pid
+
     def check(self, name: str) -> None:
         """Raise `HandleForked`, `HandleClosed` or `InsideTransaction`, or return."""
-        if os.getpid() != self._pid:
+        if self.forked:
             raise HandleForked
         if self.state != "open":
             raise HandleClosed(

@@ -68,7 +68,7 @@ WITH ours AS (
            pg_get_triggerdef(pg_trigger.oid) || CASE tgenabled WHEN 'D' THEN ' DISABLED' ELSE '' END
     FROM ours JOIN pg_catalog.pg_trigger ON tgrelid = ours.oid WHERE NOT tgisinternal
     UNION ALL
-    SELECT 'function', proname, md5(replace(prosrc, '{schema}.', '')) FROM pg_catalog.pg_proc WHERE pronamespace = to_regnamespace('{schema}')
+    SELECT 'function', proname, md5(replace(prosrc, '{schema}.', '')) || CASE WHEN prosecdef THEN ' SECURITY DEFINER' ELSE '' END FROM pg_catalog.pg_proc WHERE pronamespace = to_regnamespace('{schema}')
     UNION ALL
     SELECT 'sequence', relname, '' FROM ours WHERE relkind = 'S'
     UNION ALL

@@ -99,7 +99,7 @@ class PostgresDriver:
 
     async def close(self) -> None:
         """Let running calls end within `close_timeout`, then disconnect; may be called again."""
-        if self.guard.state != "open":
+        if self.guard.state != "open" or self.guard.forked:
             return
         self.guard.state = "closed"
         try:

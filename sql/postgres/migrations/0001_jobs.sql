@@ -104,8 +104,10 @@ CREATE TABLE {schema}.job_deletions (
 CREATE INDEX idx_job_deletions_job ON {schema}.job_deletions (job_id);
 
 -- Our own statements move event_seq and write their event themselves; these triggers record
--- every other program. An operation id is the mark of our own inserts.
-CREATE FUNCTION {schema}.jobs_record_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+-- every other program. An operation id is the mark of our own inserts. SECURITY DEFINER: a role that
+-- may write `jobs` alone, as libpndb's does, must not fail for want of a right on our tables.
+CREATE FUNCTION {schema}.jobs_record_insert() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt)
     VALUES (NEW.job_id, NEW.event_seq, statement_timestamp(), 1, NEW.ready, NEW.attempt);
@@ -115,7 +117,8 @@ CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
     WHEN (NEW.operation_id IS NULL)
     EXECUTE FUNCTION {schema}.jobs_record_insert();
 
-CREATE FUNCTION {schema}.jobs_record_update() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.jobs_record_update() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.event_seq := OLD.event_seq + 1;
     NEW.updated_at := statement_timestamp();
@@ -153,7 +156,8 @@ CREATE TRIGGER jobs_keep_id BEFORE UPDATE OF job_id ON {schema}.jobs FOR EACH RO
 
 -- Deleting a job takes its events along and leaves a line in job_deletions. A foreign key would do
 -- the same, but costs a fifth of every batched insert. The setting is how delete_job signs its own.
-CREATE FUNCTION {schema}.jobs_record_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.jobs_record_delete() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO {schema}.job_deletions (job_id, at, seq, author, stage, attempt, operation_id)
     SELECT job_id, statement_timestamp(), event_seq + 1, author, ready, attempt,
@@ -176,7 +180,8 @@ CREATE TRIGGER jobs_refuse_truncate BEFORE TRUNCATE ON {schema}.jobs FOR EACH ST
 CREATE TRIGGER job_events_refuse_truncate BEFORE TRUNCATE ON {schema}.job_events FOR EACH STATEMENT
     EXECUTE FUNCTION {schema}.jobs_refuse_truncate();
 
-CREATE FUNCTION {schema}.job_events_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.job_events_guard() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND NOT EXISTS (SELECT FROM {schema}.jobs WHERE job_id = OLD.job_id) THEN
         RETURN OLD;
