@@ -16,9 +16,9 @@
     │   ├── SchemaChanged                an applied migration differs from the shipped one
     │   └── ForeignSchema                a table of ours is somebody else's: left untouched
     ├── ConnectionFailed                 no connection, or it was lost; nothing was applied
-    ├── PoolTimeout (TimeoutError)       no connection became free in time
-    ├── StatementTimeout (TimeoutError)  the statement ran longer than it may; it was stopped
-    ├── LockTimeout (TimeoutError)       another transaction held the row or file too long
+    ├── PoolTimeout                      no connection became free in time
+    ├── StatementTimeout                 the statement ran longer than it may; it was stopped
+    ├── LockTimeout                      another transaction held the row or file too long
     ├── StorageError
     │   ├── StorageFull                  the disk is full; what was acknowledged is intact
     │   ├── StorageDamaged               the file is not a sound SQLite database
@@ -198,15 +198,15 @@ class ConnectionFailed(PandoraDbError):
         self.target = target
 
 
-class PoolTimeout(PandoraDbError, TimeoutError):
+class PoolTimeout(PandoraDbError):
     """No connection or writer's turn became free within the acquire time-out."""
 
 
-class StatementTimeout(PandoraDbError, TimeoutError):
+class StatementTimeout(PandoraDbError):
     """The statement ran longer than it may, and was stopped; nothing of it was applied."""
 
 
-class LockTimeout(PandoraDbError, TimeoutError):
+class LockTimeout(PandoraDbError):
     """Another transaction held the row, table or file longer than the lock time-out."""
 
 

@@ -142,7 +142,7 @@ class JobMoves(Repository):
                 raise InvalidTransition(
                     job_id,
                     info.name,
-                    Stage.QUEUED.name,
+                    stage_info(Stage.QUEUED).name,
                     "it has not ended; requeue_job() takes it back",
                 )
             if await self._move(
@@ -173,7 +173,7 @@ class JobMoves(Repository):
                 raise InvalidTransition(
                     job_id,
                     info.name,
-                    Stage.QUEUED.name,
+                    stage_info(Stage.QUEUED).name,
                     "it has ended; retry_job() begins it again",
                 )
             if await self._move(
@@ -240,7 +240,7 @@ class JobMoves(Repository):
                 raise InvalidTransition(
                     job_id,
                     info.name,
-                    Stage.DECLINED.name,
+                    stage_info(Stage.DECLINED).name,
                     "a worker has it; cancel_job() asks it to stop",
                 )
             if info.kind.terminal:
@@ -313,7 +313,7 @@ def _refuse_move(job_id: int, current: int | None, wanted: Stage) -> NoReturn:
         if info.kind.terminal
         else "a job moves forward; requeue_job() takes it back to its first stage"
     )
-    raise InvalidTransition(job_id, info.name, wanted.name, advice)
+    raise InvalidTransition(job_id, info.name, stage_info(wanted).name, advice)
 
 
 # In the order of the bits of `fields`, which both dialects' update_job test.

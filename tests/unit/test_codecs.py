@@ -143,7 +143,7 @@ def test_live_range(stage: Stage) -> None:
         (checks.check_id, [0, 1, MAX_ID], [-1, MAX_ID + 1, True, "1", 1.0, None]),
         (checks.check_limit, [1, MAX_LIMIT], [0, -1, MAX_LIMIT + 1, True, 1.0, None, "5"]),
         (checks.check_offset, [0, MAX_ID], [-1, MAX_ID + 1, False, None]),
-        (checks.check_priority, [-32_768, 0, 32_767], [-32_769, 32_768, True, 0.0]),
+        (checks.check_priority, [-32_767, 0, 32_767], [-32_768, 32_768, True, 0.0]),
         (checks.check_progress, [0, 0.5, 1], [-0.1, 1.1, float("nan"), True, "1", None]),
         (checks.check_author, ["a", "ä" * 256], ["", "a" * 257, "\0", "\ud83d", 5, None]),
         (checks.check_operation_id, [uuid4()], ["x", None, 5]),

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+INI = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+"""
 SUITE = """
 import pytest
 from pandora_db import JobDb, Stage
@@ -33,7 +39,7 @@ def test_a_users_suite_gets_databases_as_fixtures(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    pytester.makeini(INI)
     pytester.makeconftest('pytest_plugins = ["pandora_db.testing.fixtures"]')
     pytester.makepyfile(SUITE)
 

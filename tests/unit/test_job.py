@@ -77,6 +77,7 @@ REFUSED: list[tuple[str, object]] = [
     ("idempotency_key", "k\0"),
     ("idempotency_key", ""),
     ("priority", 32_768),
+    ("priority", -32_768),
     ("priority", -32_769),
     ("priority", True),
     ("priority", None),
@@ -160,7 +161,7 @@ def test_bounds_and_paths_are_taken() -> None:
         job_id=MAX_ID,
         message_id=0,
         requested_at=MAX_SECONDS,
-        priority=-32_768,
+        priority=-32_767,
         external_id="x",
         idempotency_key="k" * 256,
     )

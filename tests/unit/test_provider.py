@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -27,6 +29,7 @@ from tests.support.provider import (
 )
 
 ROOT = Path(__file__).parents[2]
+PROVIDER = "tests.support.provider"
 HOLDER = """
 import sys, time
 from tests.support.provider import wheel_server
@@ -84,11 +87,30 @@ def test_without_anything_there_is_no_server() -> None:
 
 
 def test_no_server_is_an_error_that_names_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.support.provider.docker_answers", no)
-    monkeypatch.setattr("tests.support.provider.wheel_installed", no)
+    monkeypatch.setattr(f"{PROVIDER}.docker_answers", no)
+    monkeypatch.setattr(f"{PROVIDER}.wheel_installed", no)
 
     with pytest.raises(NoServerError, match=r"PANDORA_TEST_POSTGRES.*Docker.*pixeltable"):
         running_server({}).__enter__()
+
+
+def test_a_container_that_does_not_start_leaves_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def no_image() -> Iterator[str]:
+        raise NoServerError("no network")
+        yield ""
+
+    @contextmanager
+    def wheel() -> Iterator[str]:
+        yield "of the wheel"
+
+    monkeypatch.setattr(f"{PROVIDER}.docker_answers", yes)
+    monkeypatch.setattr(f"{PROVIDER}.container_server", no_image)
+    monkeypatch.setattr(f"{PROVIDER}.wheel_server", wheel)
+    monkeypatch.setattr(f"{PROVIDER}.server_version", lambda _: "18")
+
+    with running_server({}) as server:
+        assert (server.dsn, server.provider) == ("of the wheel", Provider.WHEEL)
 
 
 def test_a_given_dsn_that_does_not_answer_is_no_reason_to_take_another_server() -> None:

@@ -1,0 +1,41 @@
+"""`python -m examples.encode_queue`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from examples.encode_queue.failure import StepError
+from examples.encode_queue.lock import AlreadyRunningError
+from examples.encode_queue.options import parse_options
+from pandora_db import PandoraDbError
+
+
+def main() -> int:
+    """Run the queue; returns the exit code."""
+    try:
+        # Here, so that --help answers where ffmpeg, aiohttp and rich are not installed.
+        from examples.encode_queue.app import run  # noqa: PLC0415
+    except ImportError as error:
+        parse_options()
+        print(f"{error.name} is missing: pip install -e '.[demo]'", file=sys.stderr)
+        return 2
+    options, code = parse_options(), 1
+    try:
+        code = asyncio.run(run(options))
+    except* KeyboardInterrupt:
+        code = 130
+    except* (AlreadyRunningError, PandoraDbError, StepError, OSError) as errors:
+        # The workers are a task group: what ends one of them arrives here in a group.
+        print(f"error: {_first(errors)}", file=sys.stderr)
+    return code
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The README and the guides: their code runs, prints what they say, and their links lead on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.examples.blocks import read_blocks, run_blocks
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITHOUT_CODE = {"index.md", "architecture.md"}
+
+
+@pytest.fixture(params=DOCUMENTS, ids=lambda path: path.name)
+def document(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_every_block_runs(document: Path, tmp_path: Path) -> None:
+    number = run_blocks(document, tmp_path)
+    assert number > 0 or document.name in WITHOUT_CODE
+
+
+def test_links_between_files_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    missing = [target for target in targets if not (document.parent / target).exists()]
+    assert missing == []
+
+
+def test_the_runner_finds_blocks_and_their_output() -> None:
+    blocks = read_blocks(
+        "# x\n```python\nprint(1)\n```\n\n```text output\n1\n```\n"
+        "```sh\nls\n```\n```python\ny\n```\n"
+    )
+    assert [(block.line, block.source, block.output) for block in blocks] == [
+        (3, "print(1)\n", "1\n"),
+        (13, "y\n", None),
+    ]
+
+
+def test_the_runner_notices_a_wrong_output(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1)\n```\n```text output\n2\n```\n")
+    with pytest.raises(AssertionError):
+        run_blocks(page, tmp_path)

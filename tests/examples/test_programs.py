@@ -1,0 +1,101 @@
+"""Each small example, run as its users run it, on both dialects where it takes a URL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_example(name: str, *arguments: str) -> str:
+    """What `python -m examples.<name>` prints; fails with its stderr when it ends badly."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", f"examples.{name}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def check_quickstart(out: str) -> None:
+    assert "is queued, 1 active" in out
+    assert "mika's job is UPLOADED, completed" in out
+    assert "archived" in out
+
+
+def check_queue_check(out: str) -> None:
+    lines = out.splitlines()
+    assert sum("accepted as job" in line for line in lines) == 5
+    assert sum("the queue is full" in line for line in lines) == 3
+    positions = sorted(line.rsplit(" ", 4)[1] for line in lines if "accepted" in line)
+    assert len(positions) == 5
+    assert lines[-1] == "active: 5"
+
+
+def check_user_history(out: str) -> None:
+    lines = out.splitlines()
+    assert lines[0] == "Your last 3 jobs:"
+    assert [line.split(" - ")[1:] for line in lines[1:4]] == [
+        ["CONCAT_SOME_SUBS", "QUEUED"],
+        ["PSEUDO_LOSSLESS", "ENCODING"],
+        ["STANDARD", "UPLOADED"],
+    ]
+    assert lines[3].startswith("✓")
+    assert lines[4] == "Your last 1 jobs:"
+
+
+def check_restart(out: str) -> None:
+    lines = [line.partition(": ")[2] or line for line in out.splitlines()]
+    again = ["was DOWNLOADING, queued again", "was ENCODING, queued again"]
+    failed = ["was DOWNLOADING, failed", "was ENCODING, failed"]
+    assert lines == ["start 1", *again, "start 2", *again, "start 3", *failed]
+
+
+def check_worker_loop(out: str) -> None:
+    ends = [line.partition(": ")[2] for line in out.splitlines()]
+    dead = "FAILED 404 from https://example.com/dead.mkv"
+    assert ends == ["UPLOADED", "UPLOADED", dead, "UPLOADED"]
+
+
+CHECKS = {
+    "quickstart": check_quickstart,
+    "queue_check": check_queue_check,
+    "user_history": check_user_history,
+    "restart_after_crash": check_restart,
+    "worker_loop": check_worker_loop,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_runs_without_arguments(name: str) -> None:
+    CHECKS[name](run_example(name))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_runs_on_a_given_database(name: str, empty_url: str) -> None:
+    CHECKS[name](run_example(name, empty_url))
+
+
+def test_own_transaction() -> None:
+    out = run_example("own_transaction").splitlines()
+    job_id = int(out[0].rpartition(" ")[2])
+    assert out[1].startswith("refused: CHECK constraint failed")
+    assert out[2] == f"orders: [('mika', {job_id})]"
+    assert out[3] == f"jobs:   [('mika', {job_id})]"
+
+
+def test_every_example_is_tested() -> None:
+    programs = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"__init__"}
+    assert programs == {*CHECKS, "own_transaction"}
