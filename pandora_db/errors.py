@@ -233,12 +233,12 @@ class TransactionError(PandoraDbError):
 class InsideTransaction(TransactionError):
     """`db` was called inside its own open transaction, where only `tx` may be used."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, query: str) -> None:
         super().__init__(
-            f"{method} was called on the handle inside its own open transaction, "
-            "which would escape it or wait for itself: call it on the transaction's `tx`"
+            f"the handle was used (for {query}) inside its own open transaction, which would "
+            "escape it or wait for itself: call the same method on the transaction's `tx`"
         )
-        self.method = method
+        self.query = query
 
 
 class TransactionAborted(TransactionError):

@@ -23,6 +23,10 @@ log = logging.getLogger("pandora_db")
 
 _LEDGER = "pandora_migrations"
 _LOCK = re.compile(r"^-- lock: (.+?)(?:; ([\d.]+) us a row)?$", re.MULTILINE)
+_INDEXED = re.compile(r"CREATE (?:UNIQUE )?INDEX (\w+)")
+_REPLACED = re.compile(r"DROP INDEX IF EXISTS (?:\{schema\}\.)?(\w+)")
+# Parentheses nest twice at most in our CHECKs.
+_CHECK = re.compile(r" CONSTRAINT (\w+) (CHECK \((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))")
 _MADE = re.compile(r"CREATE (?:TABLE|VIEW|SEQUENCE) (?:IF NOT EXISTS )?(?:\{schema\}\.)?(\w+)")
 
 
@@ -49,6 +53,16 @@ class Migration:
     def makes(self) -> frozenset[str]:
         """The relations that it creates."""
         return frozenset(_MADE.findall(self.text))
+
+    @property
+    def indexes(self) -> frozenset[str]:
+        """The indexes that it creates."""
+        return frozenset(_INDEXED.findall(self.text))
+
+    @property
+    def replaces(self) -> frozenset[str]:
+        """The indexes of libpndb that it drops first."""
+        return frozenset(_REPLACED.findall(self.text))
 
 
 @cache
@@ -135,7 +149,7 @@ async def verify(driver: Driver) -> list[SchemaDifference]:
     if await found_version(driver) < known_version(driver.dialect):
         return [SchemaDifference("schema", _LEDGER, f"version {known_version(driver.dialect)}")]
     rows = await driver.read("describe_schema", {})
-    found = {(kind, name): _tidy(definition) for kind, name, definition in rows}
+    found = _facts(rows)
     differences = [
         SchemaDifference(kind, name, definition, found.get((kind, name)))
         for (kind, name), definition in expected_schema(driver.dialect).items()
@@ -158,12 +172,21 @@ def expected_schema(dialect: Dialect) -> dict[tuple[str, str], str]:
 def describe(rows: Sequence[Row]) -> str:
     """The content of `schema.txt` for a database whose `describe_schema` answered `rows`."""
     return "".join(
-        f"{kind}\t{name}\t{_tidy(text)}\n" for kind, name, text in sorted(map(tuple, rows))
+        f"{kind}\t{name}\t{text}\n" for (kind, name), text in sorted(_facts(rows).items())
     )
 
 
-def _tidy(definition: str) -> str:
-    return " ".join(definition.split())
+def _facts(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """(kind, name) → definition; the CHECKs of a table whose text holds them get a line each."""
+    facts: dict[tuple[str, str], str] = {}
+    for kind, name, definition in rows:
+        text = " ".join(definition.split())
+        if kind == "table":
+            for found in _CHECK.finditer(text):
+                facts["check", f"{name}.{found[1]}"] = found[2]
+            text = _CHECK.sub("", text).replace(" ,", ",")
+        facts[kind, name] = text
+    return facts
 
 
 async def _pending(session: Session, dialect: Dialect) -> tuple[Migration, ...]:
@@ -171,8 +194,14 @@ async def _pending(session: Session, dialect: Dialect) -> tuple[Migration, ...]:
     shipped = load_migrations(dialect)
     relations = {name for name, _ in await session.read("find_relations", {})}
     if _LEDGER not in relations:
-        await _refuse_foreign(session, relations, shipped)
-        return shipped
+        try:
+            await _refuse_foreign(session, relations, shipped)
+        except ForeignSchema:
+            # Another process may have migrated between our reads; then the ledger is there now.
+            if _LEDGER not in {name for name, _ in await session.read("find_relations", {})}:
+                raise
+        else:
+            return shipped
     applied = await session.read("get_migrations", {})
     if len(applied) > len(shipped):
         raise SchemaTooNew(applied[-1][0], len(shipped))
@@ -189,6 +218,9 @@ async def _refuse_foreign(
     differences = [f"{name} exists already" for name in sorted(taken - {"jobs"})]
     if "jobs" in taken:
         differences += await _unlike_libpndb(session, shipped[0])
+    for name, table in await session.read("find_indexes", {}):
+        if name in shipped[0].indexes and (table != "jobs" or name not in shipped[0].replaces):
+            differences.append(f"index {name} exists already, on {table}")
     if differences:
         raise ForeignSchema(
             "the database holds tables of our names that neither pandora_db nor libpndb made; they "

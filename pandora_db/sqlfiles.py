@@ -93,12 +93,14 @@ class Catalogue:
         return frozenset(found[1] for line in lines if (found := _WHEN.search(line)))
 
     def get(self, name: str, when: frozenset[str] = frozenset()) -> Query:
-        """The query with the optional lines of `when`; KeyError names an unknown one."""
+        """The query with the optional lines of `when`; KeyError names what is unknown."""
         try:
             return self._variants[name, when]
         except KeyError:
             pass
         block = self._blocks[name]
+        if unknown := when - self.flags(name):
+            raise KeyError(f"{block.source}: {name} has no line for {', '.join(sorted(unknown))}")
         body = _choose(_splice(block.body, self._splices), when)
         query = Query(name, block.shape, block.source, tuple(self.split(body)), when)
         return self._variants.setdefault((name, when), query)

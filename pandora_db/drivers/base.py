@@ -8,7 +8,7 @@ database, with a door.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +34,14 @@ class Session(Protocol):
         """Run the query once and return its rows."""
         ...
 
+    async def find_outcome(self, name: str, args: Args) -> Sequence[Row]:
+        """Read what became of a write that answered None; `args` hold its `operation_id`.
+
+        Such a write may have been done, on a connection that was lost. So outside a transaction
+        the read is repeated as long as a lost answer is looked for.
+        """
+        ...
+
     async def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
     ) -> Row | None:
@@ -57,8 +65,8 @@ class Unit(Session, Protocol):
         """Run many operations of a `:batch` query in one go, none of them on the same job."""
         ...
 
-    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Bring many rows in at the engine's full speed."""
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Bring many rows in at the engine's full speed, each made when the engine takes it."""
         ...
 
 

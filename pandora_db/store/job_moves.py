@@ -83,7 +83,7 @@ class JobMoves(Repository):
         }
         repeated = call.repeated
         while await self._session.write("update_stage", args, job_id, repeated=repeated) is None:
-            state = await self._state(job_id, call)
+            state = await self._state(job_id, call, tried=True)
             if state.done is not None or state.ready == wanted:
                 return
             if state.ready is None or not lowest <= state.ready <= highest:
@@ -101,7 +101,7 @@ class JobMoves(Repository):
         call = operation(operation_id)
         args = {"job_id": job_id, "operation_id": call.id}
         if await self._session.write("archive_job", args, job_id, repeated=call.repeated) is None:
-            await self._state(job_id, call)
+            await self._state(job_id, call, tried=True)
 
     async def update_job(
         self, job_id: int, *, operation_id: UUID | None = None, **changes: Unpack[JobChanges]
@@ -120,7 +120,7 @@ class JobMoves(Repository):
         call = operation(operation_id)
         args = {"job_id": job_id, "operation_id": call.id, **_change_args(dict(changes))}
         if await self._session.write("update_job", args, job_id, repeated=call.repeated) is None:
-            await self._state(job_id, call)
+            await self._state(job_id, call, tried=True)
 
     async def retry_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Take a job that has ended back to its first stage, out of the archive, for a new attempt.
@@ -133,8 +133,10 @@ class JobMoves(Repository):
             UnknownCode: nobody knows its stage.
         """
         call = operation(operation_id)
+        tried = False
         while True:
-            state = await self._state(check_id(job_id), call)
+            state = await self._state(check_id(job_id), call, tried=tried)
+            tried = True
             if state.done is not None:
                 return
             info = _known(state)
@@ -160,8 +162,10 @@ class JobMoves(Repository):
             InvalidTransition: the job has ended.
         """
         call = operation(operation_id)
+        tried = False
         while True:
-            state = await self._state(check_id(job_id), call)
+            state = await self._state(check_id(job_id), call, tried=tried)
+            tried = True
             untouched = state.ready == Stage.QUEUED and not state.archived and not state.hold
             if state.done is not None or untouched:
                 return
@@ -193,8 +197,10 @@ class JobMoves(Repository):
             UnknownCode: nobody knows its stage.
         """
         call = operation(operation_id)
+        tried = False
         while True:
-            state = await self._state(check_id(job_id), call)
+            state = await self._state(check_id(job_id), call, tried=tried)
+            tried = True
             if state.done is not None:
                 return state.done == EventKind.CANCELLED
             info = _known(state)
@@ -231,8 +237,10 @@ class JobMoves(Repository):
         """
         text = None if reason is None else clean_error(reason, "reason")
         call = operation(operation_id)
+        tried = False
         while True:
-            state = await self._state(check_id(job_id), call)
+            state = await self._state(check_id(job_id), call, tried=tried)
+            tried = True
             if state.done is not None or state.ready == Stage.DECLINED:
                 return
             info = _known(state)
@@ -261,11 +269,13 @@ class JobMoves(Repository):
         args = {"job_id": check_id(job_id), "operation_id": call.id}
         # One key for all: a statement signs the deletions that it makes with one operation.
         row = await self._session.write("delete_job", args, "delete_job", repeated=call.repeated)
-        if row is None and not await self._session.read("find_deletion", args):
+        if row is None and not await self._session.find_outcome("find_deletion", args):
             raise NotFound(job_id)
 
-    async def _state(self, job_id: int, call: Operation) -> _State:
-        rows = await self._session.read("find_state", {"job_id": job_id, "operation_id": call.id})
+    async def _state(self, job_id: int, call: Operation, *, tried: bool) -> _State:
+        """How the job is now; `tried`: after a write of this call that may have been done."""
+        read = self._session.find_outcome if tried else self._session.read
+        rows = await read("find_state", {"job_id": job_id, "operation_id": call.id})
         if not rows:
             raise NotFound(job_id)
         return _State._make(rows[0])

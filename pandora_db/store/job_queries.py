@@ -130,8 +130,9 @@ class JobQueries(Repository):
         args, when = _select(dict(filters))
         args |= {"limit": check_limit(limit), "offset": check_offset(offset)}
         if after is not None:
-            args |= _after(after)
-            when |= {"after"}
+            place, flag = _after(after)
+            args |= place
+            when |= {flag}
         return await self._jobs("get_jobs", args, when)
 
     async def count_jobs(self, **filters: Unpack[JobFilters]) -> int:
@@ -177,18 +178,19 @@ class JobQueries(Repository):
         return {(Stage(code) if code in STAGES else code): count for code, count in rows}
 
 
-def _after(after: Any) -> dict[str, int]:  # noqa: ANN401 - judged here
+def _after(after: Any) -> tuple[dict[str, int], str]:  # noqa: ANN401 - judged here
     try:
         requested_at, job_id = after.key if isinstance(after, JobRow) else after
     except (TypeError, ValueError) as error:
         raise InvalidInput(
             "after takes a JobRow, or its key: a tuple of requested_at and job_id", field="after"
         ) from error
-    # A libpndb row may have a negative id or time: any number the column holds will do.
-    return {
-        "after_requested_at": check_int(requested_at, "after", -(2**63), 2**63 - 1),
-        "after_job_id": check_int(job_id, "after", -(2**63), 2**63 - 1),
-    }
+    # A libpndb row may have a negative id or time, or no time: what the column holds will do.
+    place = {"after_job_id": check_int(job_id, "after", -(2**63), 2**63 - 1)}
+    if requested_at is None:
+        return place, "after_null"
+    place["after_requested_at"] = check_int(requested_at, "after", -(2**63), 2**63 - 1)
+    return place, "after"
 
 
 def _select(filters: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:

@@ -10,9 +10,12 @@ SELECT pg_current_xact_id_if_assigned()::text
 -- name: backend :one
 SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()
 
--- name: backend_alive :one
-SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
-               WHERE pid = :pid::integer AND backend_start = :backend_start::timestamptz)
+-- True while that server process is there. It is left to finish what it does, and ended when it
+-- waits for its client: an end in the middle of a commit could hide that a standby lacks it.
+-- name: end_backend :one
+SELECT coalesce(bool_or(wait_event IS DISTINCT FROM 'ClientRead' OR pg_terminate_backend(pid)), FALSE)
+FROM pg_catalog.pg_stat_activity
+WHERE pid = :pid::integer AND backend_start = :backend_start::timestamptz
 
 -- Whether a COMMIT whose answer was lost took place.
 -- name: transaction_status :one

@@ -60,8 +60,13 @@ SELECT count(*) FROM (SELECT FROM {schema}.jobs WHERE NOT archived LIMIT :limit:
 SELECT n, (SELECT max(id) FROM (SELECT nextval('{schema}.job_ids') AS id FROM generate_series(1, count)) AS reserved)
 FROM unnest(:count::bigint[]) WITH ORDINALITY AS op (count, n)
 
--- name: reserve_job_ids :many
-SELECT nextval('{schema}.job_ids') FROM generate_series(1, :count::bigint)
+-- Others may take numbers meanwhile: then the ids are not all between the first and the last.
+-- name: reserve_job_ids :one
+SELECT min(id), max(id), CASE WHEN max(id) - min(id) + 1 > :count::bigint THEN array_agg(id) END
+FROM (SELECT nextval('{schema}.job_ids') AS id FROM generate_series(1, :count::bigint)) AS reserved
+
+-- name: find_taken_between :many
+SELECT job_id FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
 
 -- name: find_taken_ids :many
 SELECT job_id FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
@@ -260,6 +265,7 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
 AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
+AND (requested_at IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
 ORDER BY requested_at DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 

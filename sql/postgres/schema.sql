@@ -2,6 +2,12 @@
 SELECT relname, relkind::text FROM pg_catalog.pg_class
 WHERE relnamespace = to_regnamespace('{schema}') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 
+-- name: find_indexes :many
+SELECT ours.relname, indexed.relname FROM pg_catalog.pg_index
+JOIN pg_catalog.pg_class AS ours ON ours.oid = indexrelid
+JOIN pg_catalog.pg_class AS indexed ON indexed.oid = indrelid
+WHERE ours.relnamespace = to_regnamespace('{schema}')
+
 -- name: get_migrations :many
 SELECT version, name, checksum FROM {schema}.pandora_migrations ORDER BY version
 

@@ -1,5 +1,8 @@
 -- name: find_relations :many
-SELECT name, type FROM {schema}.sqlite_master WHERE type IN ('table', 'view')
+SELECT lower(name), type FROM {schema}.sqlite_master WHERE type IN ('table', 'view')
+
+-- name: find_indexes :many
+SELECT lower(name), lower(tbl_name) FROM {schema}.sqlite_master WHERE type = 'index'
 
 -- name: get_migrations :many
 SELECT version, name, checksum FROM {schema}.pandora_migrations ORDER BY version

@@ -101,11 +101,11 @@ def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact
             )
         case asyncpg.DataError() | asyncpg.IntegrityConstraintViolationError():
             return InvalidInput(f"refused by the database: {error}")
-        case asyncpg.PostgresError():
-            return PandoraDbError(f"PostgreSQL refused the statement ({target}): {error}")
-        case asyncpg.InterfaceError() | OSError() | TimeoutError():
+        case _ if isinstance(error, LOST):
             return ConnectionFailed(
                 f"the connection was lost: {type(error).__name__}", target=target
             )
+        case asyncpg.PostgresError():
+            return PandoraDbError(f"PostgreSQL refused the statement ({target}): {error}")
         case _:
             return PandoraDbError(f"{type(error).__name__}: {error}")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pandora_db.drivers.postgres.pool import Connection, Pool
 
 log = logging.getLogger("pandora_db")
+# From so many waiting calls on a second flight pays: 1,000 callers get 1.2 to 1.3 times as much
+# done, 50 get less. Measured on two cores that client and server share.
+_WORTH_TWO = 200
 Outcome = Row | PandoraDbError | None
 
 
@@ -67,8 +70,10 @@ class Lane:
         self._target = pool.target
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Call] = deque()
-        self._flight: asyncio.Task[None] | None = None
+        self._flights: set[asyncio.Task[None]] = set()
+        self._keys: set[Hashable] = set()  # those under way: the next call of each waits
         self._alone = False  # a lone caller is out with its own statement
+        self._back = asyncio.Event()
         self._crowd = False
         self._room = asyncio.Event()
         self._room.set()
@@ -83,7 +88,7 @@ class Lane:
         if (
             not repeated
             and not self._queue
-            and self._flight is None
+            and not self._flights
             and not self._alone
             and not self._crowd
         ):
@@ -94,17 +99,21 @@ class Lane:
 
     async def drain(self) -> None:
         """Wait until nothing is queued or under way."""
-        while self._flight is not None:
-            await asyncio.wait([self._flight])
+        while self._alone or self._flights:
+            if self._flights:
+                await asyncio.wait(self._flights)
+            else:
+                await self._back.wait()
 
     async def _solo(self, connection: Connection, args: Args, key: Hashable) -> Row | None:
         self._alone = True
+        self._back.clear()
         try:
             rows = await connection.fetch(self._text, *([value] for value in self._bind(args)))
         except (*LOST, asyncpg.PostgresError) as error:
             lost = connection if isinstance(error, LOST) else None
             if lost:
-                self._pool.discard(connection)
+                self._pool.lose(connection, error)
             else:
                 self._pool.give(connection)
                 if not isinstance(error, AGAIN):
@@ -119,6 +128,7 @@ class Lane:
             return rows[0][1:] if rows else None
         finally:
             self._alone = False
+            self._back.set()
             if self._queue:
                 self._start()
         return await future
@@ -146,16 +156,22 @@ class Lane:
         return call.future
 
     def _start(self) -> None:
-        if self._flight is None:
-            self._flight = self._loop.create_task(self._fly())
+        if not self._flights:
+            self._take_off()
+
+    def _take_off(self) -> None:
+        self._flights.add(self._loop.create_task(self._fly()))
 
     async def _fly(self) -> None:
         batch: Sequence[_Call] = ()
         try:
             while self._queue:
                 batch = self._board()
+                if not batch and len(self._flights) > 1:
+                    break  # what is left waits for the keys of the other flight, which goes on
                 self._crowd = len(batch) > 1
                 outcomes = await self._flush(batch) if batch else ()
+                self._keys.difference_update(call.key for call in batch)
                 for call, outcome in zip(batch, outcomes, strict=True):
                     if call.future.done():
                         continue
@@ -165,28 +181,31 @@ class Lane:
                         call.future.set_result(outcome)
                 # One turn of the loop for the callers just woken: their next call joins in.
                 await asyncio.sleep(0)
-        finally:
-            self._flight = None
-            # Somebody is left only when close() ran out of patience.
+        except BaseException:  # close() ran out of patience
             for call in (*batch, *self._queue):
                 if not call.future.done():
                     call.future.set_exception(
                         self._give_up(call, HandleClosed("the handle was closed"))
                     )
             self._queue.clear()
+            raise
+        finally:
+            if (task := asyncio.current_task()) is not None:
+                self._flights.discard(task)
 
     def _board(self) -> list[_Call]:
         """The next calls in order of arrival, no two of one key, sorted by key for the locks."""
         batch: list[_Call] = []
         left: list[_Call] = []
         keys: set[Hashable] = set()
-        while self._queue and len(batch) < self._settings.max_batch:
+        room = self._share()
+        while self._queue and len(batch) < room:
             call = self._queue.popleft()
             if call.future.done():
                 continue  # withdrawn
             if call.key is None:
                 batch.append(call)
-            elif call.key in keys:
+            elif call.key in keys or call.key in self._keys:
                 left.append(call)
             else:
                 keys.add(call.key)
@@ -196,7 +215,19 @@ class Lane:
             self._room.set()
         if len(keys) == len(batch):
             batch.sort(key=_by_key)
+        self._keys |= keys
         return batch
+
+    def _share(self) -> int:
+        """How many calls the next flight takes: half of a crowd that is worth a second one.
+
+        The server then works on the one half while the callers of the other get their answers.
+        """
+        waiting, most = len(self._queue), self._settings.max_batch
+        if len(self._flights) > 1 or waiting < _WORTH_TWO or not self._pool.spare:
+            return most
+        self._take_off()
+        return min(most, (waiting + 1) // 2)
 
     async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:  # noqa: C901
         """Run the batch until its outcome is known, or nobody can know it in time."""
@@ -205,12 +236,16 @@ class Lane:
         while True:
             lost = next((call.lost for call in batch if call.lost is not None), None)
             try:
-                async with self._pool.connection() as connection:
+                # The first attempt has the time-outs of its connection and statement.
+                async with (
+                    asyncio.timeout_at(None if lost is None else deadline),
+                    self._pool.connection() as connection,
+                ):
                     if lost is not None:
-                        await self._pool.wait_for_end_of(lost, connection, deadline)
+                        await self._pool.wait_for_end_of(lost, connection)
                     try:
                         return await self._send(connection, batch)
-                    except LOST:
+                    except (*LOST, asyncio.CancelledError):
                         for call in batch:
                             call.lost, call.repeated = connection, True
                         raise
@@ -218,6 +253,8 @@ class Lane:
                 failure: Exception = error
             except LOST as error:
                 failure = error
+                if lost is None:
+                    deadline = self._loop.time() + self._settings.outcome_timeout
                 log.warning(
                     "%s: the connection to %s was lost; looking again", self._name, self._target
                 )
@@ -255,8 +292,8 @@ class Lane:
 
     def abandon(self) -> None:
         """Stop waiting for whatever is under way; its callers get `OutcomeUnknown`."""
-        if self._flight is not None:
-            self._flight.cancel()
+        for flight in self._flights:
+            flight.cancel()
 
 
 def _by_key(call: _Call) -> Any:  # noqa: ANN401 - ids, which compare

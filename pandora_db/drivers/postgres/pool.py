@@ -14,18 +14,21 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+import asyncpg
+
 from pandora_db.config import Settings
-from pandora_db.drivers.postgres.errors import LOST
+from pandora_db.drivers.postgres.errors import LOST, translate
 from pandora_db.errors import HandleClosed, PoolTimeout
 from pandora_db.models.health import PoolUse
 from pandora_db.sqlfiles import Catalogue
 
 if TYPE_CHECKING:
-    import asyncpg
-
     Connection = asyncpg.Connection[asyncpg.Record]
 
 log = logging.getLogger("pandora_db")
+
+_PATIENCE = 1.0
+"""Seconds that a connection under way is given when nobody needs it any more."""
 
 
 class Pool:
@@ -61,10 +64,16 @@ class Pool:
             waiting=sum(not waiter.done() for waiter in self._waiters),
         )
 
+    @property
+    def spare(self) -> bool:
+        """Whether two more connections could be had without waiting for anybody."""
+        out = len(self._born) - len(self._idle) + len(self._openers)
+        return not self._waiters and self._settings.pool_max - out > 1
+
     async def fill(self) -> None:
         """Open the first `pool_min` connections."""
         while len(self._born) < self._settings.pool_min:
-            self._admit(await self._open())
+            self.give(await self._wait(self._loop.create_future()))
 
     def try_take(self) -> Connection | None:
         """An idle connection, if there is one and nobody waits for it."""
@@ -88,17 +97,21 @@ class Pool:
         if self._closing:
             raise HandleClosed("the handle was closed while the call waited for a connection")
         waiter: asyncio.Future[Connection] = self._loop.create_future()
+        alarm = self._loop.call_later(self._settings.acquire_timeout, self._expire, waiter)
+        try:
+            return await self._wait(waiter)
+        finally:
+            alarm.cancel()
+
+    async def _wait(self, waiter: asyncio.Future[Connection]) -> Connection:
         self._waiters.append(waiter)
         self._open_more()
-        alarm = self._loop.call_later(self._settings.acquire_timeout, self._expire, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.give(waiter.result())
             raise
-        finally:
-            alarm.cancel()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection, None]:
@@ -107,7 +120,9 @@ class Pool:
         try:
             yield connection
         except Exception as error:
-            if isinstance(error, LOST) or connection.is_closed() or connection.is_in_transaction():
+            if isinstance(error, LOST):
+                self.lose(connection, error)
+            elif connection.is_closed() or connection.is_in_transaction():
                 self.discard(connection)
             else:
                 self.give(connection)
@@ -139,18 +154,26 @@ class Pool:
         self._open_more()
         self._notice_end()
 
+    def lose(self, connection: Connection, error: BaseException) -> None:
+        """Throw a lost connection away; after silence the idle ones too, which share its line."""
+        self.discard(connection)
+        if isinstance(error, TimeoutError):
+            idle = [one for one, _ in self._idle]
+            self._idle.clear()
+            for one in idle:
+                self.discard(one)
+
     async def close(self) -> None:
         """Wait up to `close_timeout` for connections in use, then cut the rest off."""
         self._closing = self._loop.create_future()
         if self._reaper:
             self._reaper.cancel()
-        for opener in self._openers:
-            opener.cancel()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(HandleClosed("the handle was closed while the call waited"))
         idle = [connection for connection, _ in self._idle]
         self._idle.clear()
+        await self._stop_opening()
         try:
             async with asyncio.timeout(self._settings.close_timeout):
                 for connection in idle:
@@ -164,6 +187,15 @@ class Pool:
             for connection in list(self._born):
                 self._born.pop(connection, None)
                 connection.terminate()
+
+    async def _stop_opening(self) -> None:
+        # A connect that is cancelled half-way may leave an error that nobody retrieves: asyncpg's.
+        if self._openers:
+            _, late = await asyncio.wait(self._openers, timeout=_PATIENCE)
+            for opener in late:
+                opener.cancel()
+            if late:
+                await asyncio.wait(late)
 
     def _notice_end(self) -> None:
         if self._closing and not self._born and not self._closing.done():
@@ -181,19 +213,24 @@ class Pool:
         for _ in range(min(wanted, room)):
             opener = self._loop.create_task(self._open_one())
             self._openers.add(opener)
-            opener.add_done_callback(self._openers.discard)
+            opener.add_done_callback(self._opened)
 
     async def _open_one(self) -> None:
+        waiting = list(self._waiters)
         try:
             connection = await self._open()
-        except Exception as error:  # noqa: BLE001 - it is handed on
-            # One attempt answers everyone who waits: each would meet the same wall.
-            while self._waiters:
-                waiter = self._waiters.popleft()
+        except Exception as error:  # noqa: BLE001 - it is raised by those who wait
+            # One attempt answers everyone who waited for it: each would have met the same wall.
+            for waiter in waiting:
                 if not waiter.done():
                     waiter.set_exception(error)
+            self._waiters = deque(waiter for waiter in self._waiters if not waiter.done())
             return
         self._admit(connection)
+
+    def _opened(self, opener: asyncio.Task[None]) -> None:
+        self._openers.discard(opener)
+        self._open_more()  # for who came while it was at it
 
     async def _open(self) -> Connection:
         connection = await self._connect()
@@ -202,6 +239,9 @@ class Pool:
                 self._backends[connection] = await connection.fetchrow(
                     self._queries.get("backend").text
                 )
+            except (*LOST, asyncpg.PostgresError) as error:
+                connection.terminate()
+                raise translate(error, self.target) from error
             except BaseException:
                 connection.terminate()
                 raise
@@ -211,22 +251,18 @@ class Pool:
         self._born[connection] = self._loop.time()
         self.give(connection)
 
-    async def wait_for_end_of(
-        self, lost: Connection, connection: Connection, deadline: float
-    ) -> None:
+    async def wait_for_end_of(self, lost: Connection, connection: Connection) -> None:
         """Wait until the server has finished what came over a connection that was lost.
 
-        Only then can a repeated operation tell whether the first one was done. `deadline` is in
-        the loop's time; what still runs then is left to the guards of the query.
+        Only then can a repeated operation tell whether the first one was done. A server process
+        that still waits for its client is ended: what is under way to it must not arrive later.
         """
         backend = self._backends.get(lost)
         if backend is None:
             return
-        query = self._queries.get("backend_alive")
+        query = self._queries.get("end_backend")
         values = query.statements[0].bind(dict(backend))
-        while self._loop.time() < deadline:
-            if not await connection.fetchval(query.text, *values):
-                return
+        while await connection.fetchval(query.text, *values):  # noqa: ASYNC110 - not our process
             await asyncio.sleep(0.02)
 
     def _expire(self, waiter: asyncio.Future[Connection]) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Hashable, Sequence
+import os
+from collections.abc import AsyncGenerator, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import asyncpg
 
 from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit
-from pandora_db.drivers.postgres.errors import translate
-from pandora_db.errors import InvalidInput, PandoraDbError, TransactionAborted
+from pandora_db.drivers.postgres.errors import LOST, translate
+from pandora_db.drivers.tasks import finish
+from pandora_db.errors import (
+    ConnectionFailed,
+    HandleForked,
+    InvalidInput,
+    PandoraDbError,
+    TransactionAborted,
+)
 from pandora_db.sqlfiles import Catalogue
 
 if TYPE_CHECKING:
@@ -21,18 +29,26 @@ if TYPE_CHECKING:
 class PostgresTransaction:
     """Statements of one connection, one at a time whoever asks."""
 
-    def __init__(self, connection: Connection, queries: Catalogue, target: str) -> None:
+    def __init__(
+        self, connection: Connection, queries: Catalogue, target: str, depth: int = 0
+    ) -> None:
         self._connection = connection
         self._queries = queries
         self._target = target
         self._turn = asyncio.Lock()
-        self._depth = 0
+        self._depth = depth
+        self._cancelled = False
+        self._pid = os.getpid()
         self.over = False
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
         """See `Session.read`."""
         query = self._queries.get(name, when)
         return await self._fetch(query.text, query.statements[0].bind(args))
+
+    async def find_outcome(self, name: str, args: Args) -> Sequence[Row]:
+        """See `Session.find_outcome`; a transaction whose connection is lost is undone."""
+        return await self.read(name, args)
 
     async def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
@@ -54,14 +70,19 @@ class PostgresTransaction:
         return results
 
     def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise HandleForked
+        if self._connection.is_closed() and not self.over:
+            raise ConnectionFailed("the connection was lost", target=self._target)
         if self.over or not self._connection.is_in_transaction():
             raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
 
-    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """See `Unit.load`."""
         async with self._turn:
             self._check()
             try:
+                await self._answered()
                 await self._connection.copy_records_to_table(
                     table,
                     records=_gently(rows),
@@ -69,8 +90,24 @@ class PostgresTransaction:
                     schema_name=self._queries.schema.strip('"'),
                     timeout=LOAD_TIMEOUT,
                 )
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                raise translate(error, self._target) from error
+            except asyncio.CancelledError:
+                self._cancelled = True
+                raise
+            except (*LOST, asyncpg.PostgresError) as error:
+                raise self._failed(error) from error
+
+    async def _answered(self) -> None:
+        """Wait for the end of a cancelled statement; asyncpg itself would wait for ever."""
+        if self._cancelled:
+            with suppress(asyncpg.InFailedSQLTransactionError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._connection.execute(self._queries.get("ping").text)
+            self._cancelled = False
+
+    def _failed(self, error: BaseException) -> PandoraDbError:
+        if isinstance(error, LOST):
+            self._connection.terminate()  # what comes next might wait for the answer for ever
+        return translate(error, self._target)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """See `Session.unit`."""
@@ -78,27 +115,35 @@ class PostgresTransaction:
 
     @asynccontextmanager
     async def _savepoint(self) -> AsyncGenerator[Unit, None]:
-        self._depth += 1
-        name = f"unit_{self._depth}"
-        await self.run(f"SAVEPOINT {name}")
-        try:
-            yield self
-        except BaseException:
-            if not self._connection.is_closed():
-                await self.run(f"ROLLBACK TO {name}")
-            raise
-        else:
-            await self.run(f"RELEASE {name}")
-        finally:
-            self._depth -= 1
+        # Others wait: what a unit undoes must not take along what they were told is done.
+        async with self._turn:
+            self._check()
+            inner = type(self)(self._connection, self._queries, self._target, self._depth + 1)
+            name = f"unit_{self._depth + 1}"
+            await inner.run(f"SAVEPOINT {name}")
+            try:
+                yield inner
+            except BaseException:
+                if not self._connection.is_closed():
+                    # Cancelled once more here, half of it would be committed with the rest.
+                    await finish(inner.run(f"ROLLBACK TO {name}"))
+                raise
+            else:
+                await inner.run(f"RELEASE {name}")
+            finally:
+                inner.over = True
 
     async def run(self, statement: str, timeout: float | None = None) -> None:
         """Run a statement that answers with no rows; `timeout` in seconds."""
         async with self._turn:
             try:
+                await self._answered()
                 await self._connection.execute(statement, timeout=timeout)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                raise translate(error, self._target) from error
+            except asyncio.CancelledError:
+                self._cancelled = True
+                raise
+            except (*LOST, asyncpg.PostgresError) as error:
+                raise self._failed(error) from error
 
     async def roll_back(self) -> None:
         """Undo everything; a connection that is gone has been rolled back by the server."""
@@ -111,12 +156,16 @@ class PostgresTransaction:
         async with self._turn:
             self._check()
             try:
+                await self._answered()
                 return await self._connection.fetch(text, *values, timeout=timeout)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                raise translate(error, self._target) from error
+            except asyncio.CancelledError:
+                self._cancelled = True
+                raise
+            except (*LOST, asyncpg.PostgresError) as error:
+                raise self._failed(error) from error
 
 
-async def _gently(rows: Sequence[Row]) -> AsyncGenerator[Row, None]:
+async def _gently(rows: Iterable[Row]) -> AsyncGenerator[Row, None]:
     """The rows, letting other tasks run now and then: encoding them blocks the loop (P12)."""
     for index, row in enumerate(rows):
         if index % _AT_ONCE == 0:
@@ -125,6 +174,8 @@ async def _gently(rows: Sequence[Row]) -> AsyncGenerator[Row, None]:
 
 
 _AT_ONCE = 500
+_PATIENCE = 5.0
+"""Seconds for the server to end a statement that was cancelled."""
 LOAD_TIMEOUT = 600.0
 """Seconds that one COPY may take: it carries as many rows as the caller has."""
 
@@ -140,6 +191,8 @@ def bound(connection: object, queries: Catalogue, target: str) -> PostgresTransa
         InvalidInput: another kind of connection, a closed one, or one without a transaction.
     """
     own: object = getattr(connection, "_con", connection)  # what a pool hands out is a proxy
+    if own is None and connection is not None:
+        raise InvalidInput("the connection was released to its pool", field="connection")
     if not _is_connection(own):
         kind = type(connection).__name__
         raise InvalidInput(
@@ -152,4 +205,43 @@ def bound(connection: object, queries: Catalogue, target: str) -> PostgresTransa
             "the connection has no transaction open: use `async with connection.transaction()`",
             field="connection",
         )
-    return PostgresTransaction(own, queries, target)
+    return _Guest(own, queries, target)
+
+
+class _Guest(PostgresTransaction):
+    """The caller's transaction; the codecs of the connection are the caller's too."""
+
+    def _failed(self, error: BaseException) -> PandoraDbError:
+        return translate(error, self._target)
+
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """See `Unit.load`; as text, since a codec for JSON would make binary rows impossible."""
+        async with self._turn:
+            self._check()
+            try:
+                await self._answered()
+                await self._connection.copy_to_table(
+                    table,
+                    source=_copy_text(rows),
+                    columns=columns,
+                    schema_name=self._queries.schema.strip('"'),
+                    format="text",
+                    timeout=LOAD_TIMEOUT,
+                )
+            except asyncio.CancelledError:
+                self._cancelled = True
+                raise
+            except (*LOST, asyncpg.PostgresError) as error:
+                raise self._failed(error) from error
+
+
+async def _copy_text(rows: Iterable[Row]) -> AsyncGenerator[bytes, None]:
+    async for row in _gently(rows):
+        yield ("\t".join(map(_copy_field, row)) + "\n").encode()
+
+
+def _copy_field(value: object) -> str:
+    return r"\N" if value is None else str(value).translate(_COPY_ESCAPES)
+
+
+_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})

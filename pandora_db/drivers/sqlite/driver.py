@@ -32,7 +32,7 @@ from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
-from pandora_db.drivers.tasks import settle
+from pandora_db.drivers.tasks import finish, settle
 from pandora_db.dsn import SqliteTarget
 from pandora_db.errors import ConnectionFailed
 from pandora_db.models.health import Health, PoolUse
@@ -129,14 +129,17 @@ class SqliteDriver:
     async def _disconnect(self) -> None:
         # The reader first: the last connection to go folds the WAL into the file.
         lanes, self._lanes = self._lanes, ()
-        for lane in reversed(lanes):
-            await lane.hop.close()
+        await finish(_close(lanes))
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> list[Row]:
         """See `Session.read`."""
         self.guard.check(name)
         query = self.queries.get(name, when)
         return await self._reader.call(query, plain(args))
+
+    async def find_outcome(self, name: str, args: Args) -> list[Row]:
+        """See `Session.find_outcome`; here a write that answers None was not done."""
+        return await self.read(name, args)
 
     async def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
@@ -156,7 +159,12 @@ class SqliteDriver:
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[Unit, None]:
         async with self._writer.turn() as hop:
-            transaction = SqliteTransaction(hop.submit, self.queries, self._path)
+            transaction = SqliteTransaction(
+                hop.submit,
+                self.queries,
+                self._path,
+                statement_timeout=self._settings.statement_timeout,
+            )
             await transaction.begin()
             async with transaction.ended():
                 with self.guard.inside():
@@ -221,7 +229,14 @@ _READER_PRAGMAS = (*_COMMON_PRAGMAS, "wal_autocheckpoint = 0", "query_only = ON"
 def _writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
     if memory:
         return _COMMON_PRAGMAS
-    return (*_COMMON_PRAGMAS, "journal_mode = WAL", f"synchronous = {settings.synchronous.upper()}")
+    return (
+        *_COMMON_PRAGMAS,
+        "journal_mode = WAL",
+        f"synchronous = {settings.synchronous.upper()}",
+        # 16 MB. A checkpoint writes a page once, however often it changed: fewer of them made
+        # updates of 20,000 jobs a quarter faster. Larger gained nothing more.
+        "wal_autocheckpoint = 4000",
+    )
 
 
 def _set_up(connection: sqlite3.Connection, pragmas: Sequence[str], patience: float) -> None:
@@ -247,6 +262,11 @@ def _say(connection: sqlite3.Connection, pragma: str, deadline: float) -> object
             time.sleep(0.01)
         else:
             return row and row[0]
+
+
+async def _close(lanes: Sequence[Lane]) -> None:
+    for lane in reversed(lanes):
+        await lane.hop.close()
 
 
 def _modes(connection: sqlite3.Connection) -> tuple[str, int]:

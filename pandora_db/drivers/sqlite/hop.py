@@ -13,7 +13,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pandora_db.drivers.tasks import finish
+from pandora_db.drivers.tasks import finish, settle
+from pandora_db.errors import HandleClosed
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -24,9 +25,10 @@ T = TypeVar("T")
 class Hop:
     """A SQLite connection in its own thread."""
 
-    __slots__ = ("_connection", "_loop", "_queue", "_raw")
+    __slots__ = ("_closed", "_connection", "_loop", "_queue", "_raw")
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._closed = False
         self._connection = connection
         self._raw: sqlite3.Connection = connection._conn  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         self._queue: SimpleQueue[Any] = connection._tx  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
@@ -52,11 +54,29 @@ class Hop:
             await connection
             return cls(connection)
 
-        return await finish(start())
+        opening = asyncio.ensure_future(start())
+        try:
+            return await settle(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+            raise
 
-    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Queue `work` for the thread. Cancelling the future does not stop it: see `settle`."""
+    def submit(
+        self, work: Callable[[sqlite3.Connection], T], limit: float | None = None
+    ) -> asyncio.Future[T]:
+        """Queue `work` for the thread. Cancelling the future does not stop it: see `settle`.
+
+        After `limit` seconds the statement that then runs is interrupted.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
+        if self._closed or not self._connection._running:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            # Its thread is gone, or ends before it would come to this.
+            future.set_exception(HandleClosed("the connection was closed"))
+            return future
+        if limit is not None:
+            alarm = self._loop.call_later(limit, self.interrupt)
+            future.add_done_callback(lambda _: alarm.cancel())
         self._queue.put_nowait((future, partial(work, self._raw)))
         return future
 
@@ -66,4 +86,5 @@ class Hop:
 
     async def close(self) -> None:
         """Close after what is queued; the thread ends."""
+        self._closed = True
         await finish(self._connection.close())

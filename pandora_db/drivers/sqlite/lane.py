@@ -62,13 +62,17 @@ class Lane:
 
     async def call(self, query: Query, args: Mapping[str, Any]) -> list[Any]:
         """Run one operation with whatever else waits; returns its rows after the commit."""
-        rows: list[Any] = await (await self._enter((query, args)))
+        if len(self._queue) >= self._settings.max_pending:
+            await self._wait_for_room()
+        rows: list[Any] = await self._enter((query, args))
         return rows
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Hop, None]:
         """The connection for oneself."""
-        future = await self._enter(None)
+        if len(self._queue) >= self._settings.max_pending:
+            await self._wait_for_room()
+        future = self._enter(None)
         try:
             await future
         except asyncio.CancelledError:
@@ -84,7 +88,7 @@ class Lane:
         """Wait until nothing is queued or under way."""
         await self._quiet.wait()
 
-    async def _enter(self, call: Call | None) -> asyncio.Future[Any]:
+    async def _wait_for_room(self) -> None:
         while len(self._queue) >= self._settings.max_pending:
             self._room.clear()
             try:
@@ -92,6 +96,8 @@ class Lane:
                     await self._room.wait()
             except TimeoutError:
                 raise self._too_long() from None
+
+    def _enter(self, call: Call | None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.append(_Waiting(call, future, self._loop.time()))
         if not self._busy and not self._scheduled:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, Submit
 from pandora_db.drivers.tasks import settle
-from pandora_db.errors import LockTimeout
+from pandora_db.errors import LockTimeout, StorageError
 from pandora_db.sqlfiles import Catalogue
 
 
@@ -40,9 +40,16 @@ class SqliteMigrator(SqliteTransaction):
         """Copy what is committed to a file beside the database; None in memory."""
         if self._file is None:
             return None
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         copy = self._file.with_name(f"{self._file.name}.v{version}-{now}.backup")
-        await settle(asyncio.ensure_future(asyncio.to_thread(_copy, self._file, copy)))
+        try:
+            await settle(asyncio.ensure_future(asyncio.to_thread(_copy, self._file, copy)))
+        except (OSError, sqlite3.Error) as error:
+            with suppress(OSError):
+                copy.unlink()
+            raise StorageError(
+                f"the backup {copy} could not be written: {error}; nothing was upgraded"
+            ) from error
         return str(copy)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result, Worker, plain, plain_cursor
 from pandora_db.drivers.tasks import settle
-from pandora_db.errors import InvalidInput, TransactionAborted
+from pandora_db.errors import HandleForked, InvalidInput, TransactionAborted
 from pandora_db.sqlfiles import Catalogue
 
 T = TypeVar("T")
@@ -23,25 +24,42 @@ T = TypeVar("T")
 class Submit(Protocol):
     """How work reaches the connection's thread."""
 
-    def __call__(self, work: Callable[[sqlite3.Connection], T], /) -> asyncio.Future[T]:
-        """Queue the work."""
+    def __call__(
+        self, work: Callable[[sqlite3.Connection], T], /, limit: float | None = None
+    ) -> asyncio.Future[T]:
+        """Queue the work; its statement is interrupted after `limit` seconds."""
         ...
 
 
 class SqliteTransaction:
     """Every operation is one hop and whole in itself: a refused one leaves the rest usable."""
 
-    def __init__(self, submit: Submit, queries: Catalogue, path: str) -> None:
+    def __init__(
+        self,
+        submit: Submit,
+        queries: Catalogue,
+        path: str,
+        depth: int = 0,
+        *,
+        statement_timeout: float | None = None,
+    ) -> None:
         self._submit = submit
+        self._limit = statement_timeout
         self._queries = queries
         self._path = path
         self._worker = Worker()
-        self._depth = 0
+        self._turn = asyncio.Lock()
+        self._depth = depth
+        self._pid = os.getpid()
         self._over = False
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> list[Row]:
         """See `Session.read`."""
         return await self._operate(name, args, when)
+
+    async def find_outcome(self, name: str, args: Args) -> list[Row]:
+        """See `Session.find_outcome`; a transaction whose connection is lost is undone."""
+        return await self.read(name, args)
 
     async def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
@@ -53,40 +71,49 @@ class SqliteTransaction:
 
     async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
         """See `Unit.write_all`."""
-        self._check()
         query = self._queries.get(name)
 
         def operate(connection: sqlite3.Connection) -> list[Result]:
             return [self._worker.run_alone(connection, query, one) for one in args]
 
         results: list[Row | None] = []
-        for result in await self._run(operate):
+        for result in await self._take_turn(operate, self._limit):
             if isinstance(result, sqlite3.Error):
                 raise translate(result, self._path) from result
             results.append(result[0] if result else None)
         return results
 
-    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """See `Unit.load`."""
         query = self._queries.get(f"load_{table}")
-        self._check()
-        await self._run(partial(self._worker.run_many, query=query, columns=columns, rows=rows))
+        await self._take_turn(
+            partial(self._worker.run_many, query=query, columns=columns, rows=rows)
+        )
 
     @asynccontextmanager
     async def _savepoint(self) -> AsyncGenerator[Unit, None]:
-        self._depth += 1
-        name = f"unit_{self._depth}"
-        await self._say(f"SAVEPOINT {name}")
-        try:
-            yield self
-        except BaseException:
-            await self._say(f"ROLLBACK TO {name}")
-            await self._say(f"RELEASE {name}")
-            raise
-        else:
-            await self._say(f"RELEASE {name}")
-        finally:
-            self._depth -= 1
+        # Others wait: what a unit undoes must not take along what they were told is done.
+        async with self._turn:
+            self._check()
+            inner = SqliteTransaction(
+                self._submit,
+                self._queries,
+                self._path,
+                self._depth + 1,
+                statement_timeout=self._limit,
+            )
+            name = f"unit_{self._depth + 1}"
+            await self._run(partial(_inside, partial(_execute, statement=f"SAVEPOINT {name}")))
+            try:
+                yield inner
+            except BaseException:
+                await self._say(f"ROLLBACK TO {name}")
+                await self._say(f"RELEASE {name}")
+                raise
+            else:
+                await self._say(f"RELEASE {name}")
+            finally:
+                inner._over = True
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """See `Session.unit`."""
@@ -105,7 +132,8 @@ class SqliteTransaction:
         """Commit what the body did, or undo it when the body or the commit fails."""
         try:
             yield
-            await self._say("COMMIT")
+            async with self._turn:
+                await self._say("COMMIT")
         except BaseException:
             await self.roll_back()
             raise
@@ -119,35 +147,52 @@ class SqliteTransaction:
         await self._run(partial(_roll_back, last=last, keep=keep))
 
     async def _operate(self, name: str, args: Args, when: frozenset[str]) -> list[Row]:
-        self._check()
         query = self._queries.get(name, when)
         values = plain(args)
 
         def operate(connection: sqlite3.Connection) -> Result:
-            if not connection.in_transaction and connection.isolation_level is None:
-                raise TransactionAborted(
-                    "the transaction is over: the engine gave it up, or its owner ended it"
-                )
             return self._worker.run_alone(connection, query, values)
 
-        result = await self._run(operate)
+        result = await self._take_turn(operate, self._limit)
         if isinstance(result, sqlite3.Error):
             raise translate(result, self._path) from result
         return result
 
+    async def _take_turn(
+        self, work: Callable[[sqlite3.Connection], T], limit: float | None = None
+    ) -> T:
+        async with self._turn:
+            self._check()
+            return await self._run(partial(_inside, work), limit)
+
     def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise HandleForked
         # The next transaction may be under way on the same connection.
         if self._over:
             raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
 
     async def _say(self, statement: str) -> None:
-        await self._run(lambda connection: plain_cursor(connection).execute(statement).close())
+        await self._run(partial(_execute, statement=statement))
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], limit: float | None = None) -> T:
         try:
-            return await settle(self._submit(work))
+            return await settle(self._submit(work, limit))
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
+
+
+def _execute(connection: sqlite3.Connection, statement: str) -> None:
+    plain_cursor(connection).execute(statement).close()
+
+
+def _inside(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+    # A savepoint outside a transaction would begin one, and commit it at its release.
+    if not connection.in_transaction:
+        raise TransactionAborted(
+            "the transaction is over: the engine gave it up, or its owner ended it"
+        )
+    return work(connection)
 
 
 def _roll_back(connection: sqlite3.Connection, last: str, keep: str) -> None:
@@ -160,14 +205,16 @@ def _roll_back(connection: sqlite3.Connection, last: str, keep: str) -> None:
         reserved = None
     cursor.execute("ROLLBACK")
     if reserved is not None:
-        cursor.execute(keep, reserved)
+        # Not where the tables went too, or another process has the file: there is an error already.
+        with suppress(sqlite3.OperationalError):
+            cursor.execute(keep, reserved)
 
 
 def bound(connection: object, queries: Catalogue) -> SqliteTransaction:
     """A session on the aiosqlite connection that the caller opened.
 
     Raises:
-        InvalidInput: another kind of connection, a closed one, or one that commits by itself.
+        InvalidInput: another kind of connection, a closed one, or one without a transaction.
     """
     import aiosqlite  # noqa: PLC0415
 
@@ -177,13 +224,30 @@ def bound(connection: object, queries: Catalogue) -> SqliteTransaction:
             field="connection",
         )
     try:
-        alone = connection.isolation_level is None and not connection.in_transaction
+        inside = connection.in_transaction
     except ValueError as error:
         raise InvalidInput("the connection is closed", field="connection") from error
-    if alone:
+    if not inside:
         raise InvalidInput(
-            "the connection has no transaction open, and commits every statement by itself: "
-            "execute BEGIN IMMEDIATE first",
+            "the connection has no transaction open: execute BEGIN IMMEDIATE first",
             field="connection",
         )
-    return SqliteTransaction(Hop(connection).submit, queries, "the caller's database")
+    return SqliteTransaction(_as_guest(Hop(connection)), queries, "the caller's database")
+
+
+def _as_guest(hop: Hop) -> Submit:
+    """Work on the caller's connection, for which text is text whatever its owner makes of it."""
+
+    def submit(
+        work: Callable[[sqlite3.Connection], T], limit: float | None = None
+    ) -> asyncio.Future[T]:
+        def visit(connection: sqlite3.Connection) -> T:
+            theirs, connection.text_factory = connection.text_factory, str
+            try:
+                return work(connection)
+            finally:
+                connection.text_factory = theirs
+
+        return hop.submit(visit, limit)
+
+    return submit

@@ -1,0 +1,93 @@
+"""Very many jobs at once: what `insert_jobs` does inside its transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pandora_db.codecs.job import JobColumns, encode_job
+from pandora_db.codecs.json_text import encode_json
+from pandora_db.drivers.base import Row, Session, Unit
+from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError
+from pandora_db.models.job import Job
+from pandora_db.models.limits import MAX_BULK
+
+AT_ONCE = 500
+_LOADED = (*JobColumns._fields, "operation_id", "created_at", "updated_at")
+_LEAP = 65_536
+
+
+async def check_jobs(given: Iterable[object]) -> list[Job]:
+    """The jobs as a list, with all refused that can be refused before any SQL."""
+    jobs: list[Job] = []
+    for job in given:
+        if not isinstance(job, Job):
+            kind = type(job).__name__
+            raise InvalidInput(f"jobs[{len(jobs)}] is {kind}, not a Job", field="jobs")
+        if job.config is not None:
+            encode_json(job.config, "config")
+        jobs.append(job)
+        if len(jobs) > MAX_BULK:
+            raise InvalidInput(f"these are more than {MAX_BULK} jobs at once", field="jobs")
+        if len(jobs) % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    given_ids = Counter(job.job_id for job in jobs if job.job_id is not None)
+    if given_ids and (twice := given_ids.most_common(1)[0])[1] > 1:
+        raise Duplicate("job_id", twice[0])
+    return jobs
+
+
+async def load_jobs(session: Unit, jobs: Sequence[Job], operations: Sequence[str]) -> list[int]:
+    """Store jobs without keys, encoding each while the engine takes those before it."""
+    given = [job.job_id for job in jobs if job.job_id is not None]
+    if given:
+        taken = await session.read("find_taken_ids", {"job_ids": given})
+        if taken:
+            raise Duplicate("job_id", taken[0][0])
+    fresh = iter(await _reserve(session, len(jobs) - len(given), frozenset(given)))
+    ids = [next(fresh) if job.job_id is None else job.job_id for job in jobs]
+    (stamp,) = await session.read("stamp", {})
+    await session.load("jobs", _LOADED, _rows(jobs, ids, operations, stamp))
+    await session.read("record_loaded", {"first": operations[0], "last": operations[-1]})
+    return ids
+
+
+def _rows(
+    jobs: Sequence[Job], ids: Sequence[int], operations: Sequence[str], stamp: Row
+) -> Iterator[Row]:
+    now, created_at, updated_at = stamp
+    for job, job_id, operation_id in zip(jobs, ids, operations, strict=True):
+        _, author, requested_at, *others = encode_job(job)
+        requested_at = now if requested_at is None else requested_at
+        yield (job_id, author, requested_at, *others, operation_id, created_at, updated_at)
+
+
+async def _reserve(session: Session, count: int, given: frozenset[int]) -> Sequence[int]:
+    """`count` ids that are neither stored nor among those given."""
+    if count == 0:
+        return ()
+    fresh: list[int] = []
+    for _ in range(64):
+        args = {"count": count - len(fresh)}
+        ((first, last, scattered),) = await session.read("reserve_job_ids", args)
+        reserved = range(first, last + 1) if scattered is None else scattered
+        rows = await session.read("find_taken_between", {"first": first, "last": last})
+        taken = given.union(job_id for (job_id,) in rows)
+        if not fresh and taken.isdisjoint(reserved):
+            return reserved
+        fresh += [job_id for job_id in reserved if job_id not in taken]
+        if len(fresh) == count:
+            return fresh
+        if not fresh:
+            await step_over(session, _LEAP)
+    raise PandoraDbError("no free ids were found: the stored ids leave no room below 2^53")
+
+
+async def step_over(session: Session, count: int) -> int:
+    """Give `count` ids out at once; the last of them."""
+    row: Any = await session.write("get_next_job_id", {"count": count}, None)
+    if row is None:
+        raise PandoraDbError("the counter of ids is missing: its row in job_ids was deleted")
+    return int(row[0])

@@ -1,0 +1,155 @@
+"""Every hot query takes its index, and costs the same beside 1,000 archived jobs and 1,000,000.
+
+Also when its plan was first made on an empty table and the connection was kept. It takes 10 to 20
+seconds on each dialect; `PANDORA_ARCHIVED_JOBS` sets another length of the archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pandora_db import JobDb
+from tests.support.explain import Asked, Plan, PostgresEngine, SqliteEngine
+from tests.support.plans import SHORT, plans_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.databases import PostgresDatabases
+
+ARCHIVED = int(os.environ.get("PANDORA_ARCHIVED_JOBS", "1000000"))
+BIG_STATES = ("kept", "fresh", "analysed")
+LIVE = {"idx_jobs_ready", "idx_jobs_active"}
+BY_ID = {"primary key"}
+# Which of these indexes each query is to take, and no other.
+INDEXES = {
+    "archive_job": BY_ID,
+    "archive_job repeated": BY_ID,
+    "count_active_up_to": LIVE,
+    "delete_job": BY_ID,
+    "delete_job repeated": BY_ID | {"idx_job_deletions_job"},
+    "find_state": BY_ID,
+    "get_active_jobs": {"idx_jobs_active"},
+    "get_completed_jobs": {"idx_jobs_archived"},
+    "get_job": BY_ID,
+    "get_jobs": {"idx_jobs_requested"},
+    "get_jobs active not_paused stages": LIVE,
+    "get_jobs active stage": LIVE,
+    "get_jobs after archived": {"idx_jobs_requested"},
+    "get_jobs archived": {"idx_jobs_requested"},
+    "get_jobs author": {"idx_jobs_author"},
+    "get_jobs guild_id": {"idx_jobs_guild"},
+    "get_jobs since until": {"idx_jobs_requested"},
+    "get_jobs_by_ids": BY_ID,
+    "get_jobs_by_stage": LIVE,
+    "get_queue_length": LIVE,
+    "get_recent_jobs": {"idx_jobs_requested"},
+    "get_user_history by_id": {"idx_jobs_author_id"},
+    "get_user_history by_name": {"idx_jobs_author"},
+    "history": BY_ID | {"idx_job_deletions_job"},
+    "insert_job": set[str](),
+    "move_job": BY_ID,
+    "queue_position": BY_ID | {"idx_jobs_ready"},
+    "stage_counts": LIVE,
+    "update_job": BY_ID,
+    "update_job repeated": BY_ID,
+    "update_stage": BY_ID,
+    "update_stage repeated": BY_ID,
+}
+# These sort the few rows that they found: a stage's live jobs, one job's events, one batch.
+SORTS = {
+    "get_jobs active not_paused stages",
+    "get_jobs active stage",
+    "get_jobs_by_stage",
+    "history",
+    "insert_job",
+    "stage_counts",
+}
+
+Plans = dict[str, dict[str, Plan]]
+
+
+@pytest.fixture(scope="module")
+def sqlite_plans(tmp_path_factory: pytest.TempPathFactory) -> Plans:
+    path = tmp_path_factory.mktemp("plans") / "pandora.db"
+    try:
+        return asyncio.run(plans_of(f"sqlite:///{path}", ARCHIVED, pytest.MonkeyPatch()))
+    finally:
+        path.unlink()  # half a gigabyte
+
+
+@pytest.fixture(scope="module")
+def postgres_plans(_databases: PostgresDatabases) -> Iterator[Plans]:
+    with _databases.fresh() as dsn:
+        yield asyncio.run(plans_of(dsn, ARCHIVED, pytest.MonkeyPatch()))
+
+
+@pytest.fixture
+def plans(dialect: str, request: pytest.FixtureRequest) -> Plans:
+    """The plans of every hot query on this dialect, by the state they were made in."""
+    if dialect == "postgres":
+        request.getfixturevalue("postgres_databases")  # puts the server into the report
+    found: Plans = request.getfixturevalue(f"{dialect}_plans")
+    return found
+
+
+def complaints(name: str, plan: Plan) -> list[str]:
+    """What is wrong with the plan of the query `name`."""
+    wrong = [f"reads {scan}" for scan in plan.scans]
+    wrong += [f"takes {index}" for index in plan.indexes - INDEXES[name]]
+    if INDEXES[name] and not plan.indexes:
+        wrong.append("takes no index")
+    if plan.sorts and name not in SORTS:
+        wrong.append("sorts")
+    return wrong
+
+
+def test_the_calls_cover_every_hot_query(plans: Plans) -> None:
+    assert set(INDEXES) <= set(plans["short"])
+
+
+@pytest.mark.parametrize("state", ["short", *BIG_STATES])
+def test_every_hot_query_takes_its_index(plans: Plans, state: str) -> None:
+    found = {name: complaints(name, plans[state][name]) for name in INDEXES}
+
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
+@pytest.mark.parametrize("state", BIG_STATES)
+def test_the_archive_costs_the_hot_queries_nothing(plans: Plans, state: str) -> None:
+    # A thousand times the rows make a tree of pages two levels deeper. The rest of the leeway is
+    # for dead rows, which every undone write of this very test leaves; a walk through the archive
+    # costs fifty times as much.
+    grown = {
+        name: (before.cost, after.cost)
+        for name, before in plans["short"].items()
+        if (after := plans[state][name]).cost > 4 * before.cost + 60
+    }
+
+    assert not grown
+
+
+async def test_a_missing_index_is_noticed(db_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await plans_of(db_url, 2 * SHORT, monkeypatch)
+    async with JobDb.open(db_url) as db:
+        driver = db._driver
+        sqlite = db.dialect == "sqlite"
+        engine = SqliteEngine(db_url) if sqlite else PostgresEngine(driver)
+        async with driver.migrating() as migrator:
+            for index in ("idx_jobs_active", "idx_jobs_author", "idx_jobs_requested"):
+                await migrator.run(f"DROP INDEX {index}")
+        asked = {
+            "get_active_jobs": {},
+            "get_recent_jobs": {"limit": 50},
+        }
+        async with engine.connection() as connection:
+            for name, args in asked.items():
+                plan = await connection.plan(Asked(driver.queries.get(name), args))
+                assert complaints(name, plan), name
+            query = driver.queries.get("get_user_history", frozenset({"by_name"}))
+            plan = await connection.plan(Asked(query, {"author": "mika-1", "limit": 10}))
+            assert complaints("get_user_history by_name", plan)

@@ -1,0 +1,169 @@
+"""P11 on PostgreSQL: rights, disabled triggers, TRUNCATE, and schemas other than public."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pandora_db import JobDb, LockTimeout, PandoraDbError, Stage
+from pandora_db.testing import make_job
+from tests.support.raw import Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.databases import PostgresDatabases
+
+
+@pytest.fixture
+def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    with postgres_databases.fresh(migrated=True) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def limited_url(url: str) -> Iterator[str]:
+    """As a role that may read and write rows, and nothing else."""
+    role, password = f"pandora_{secrets.token_hex(4)}", secrets.token_hex(8)
+    raw = Raw(url)
+    raw(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    raw(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    raw(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    raw("REVOKE CREATE ON SCHEMA public FROM public")
+    yield make_conninfo(url, user=role, password=password)
+    raw(f"DROP OWNED BY {role}")
+    raw(f"DROP ROLE {role}")
+
+
+async def test_a_role_without_ddl_rights_may_call_init_schema(limited_url: str) -> None:
+    async with JobDb.open(limited_url) as db:
+        await db.init_schema()
+        assert await db.verify_schema() == []
+        job_id = await db.insert_job(make_job())
+        (bulk,) = await db.insert_jobs([make_job()])
+        await db.update_stage(job_id, Stage.ENCODING)
+        await db.archive_job(bulk)
+        await db.delete_job(job_id)
+        assert len(await db.history(bulk)) == 2
+    with (
+        psycopg.connect(limited_url) as theirs,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        theirs.execute("CREATE TABLE t (a TEXT)")
+
+
+async def test_a_right_that_is_missing_is_named(limited_url: str, url: str) -> None:
+    Raw(url)(f"REVOKE UPDATE ON jobs FROM {conninfo_to_dict(limited_url)['user']}")
+    async with JobDb.open(limited_url) as db:
+        job_id = await db.insert_job(make_job())
+        with pytest.raises(PandoraDbError, match=r"the role lacks a right .*permission denied"):
+            await db.archive_job(job_id)
+
+
+async def test_a_repeated_init_schema_issues_no_ddl(url: str) -> None:
+    raw = Raw(url)
+    raw(
+        "CREATE FUNCTION no_ddl() RETURNS event_trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'DDL was issued'; END $$"
+    )
+    raw("CREATE EVENT TRIGGER no_ddl ON ddl_command_start EXECUTE FUNCTION no_ddl()")
+    with pytest.raises(psycopg.errors.RaiseException):
+        raw("CREATE TABLE t (a TEXT)")
+
+    async with JobDb.open(url) as db:
+        for _ in range(3):
+            await db.init_schema()
+            await db.plan_schema()
+
+
+@pytest.mark.parametrize("table", ["jobs", "job_events", "jobs, job_events"])
+async def test_truncate_is_refused(url: str, table: str) -> None:
+    async with JobDb.open(url) as db:
+        job_id = await db.insert_job(make_job())
+        with pytest.raises(psycopg.Error, match="permanent log"):
+            Raw(url)(f"TRUNCATE {table} CASCADE")
+        assert len(await db.history(job_id)) == 1
+
+
+async def test_a_disabled_trigger_is_named(url: str) -> None:
+    Raw(url)("ALTER TABLE jobs DISABLE TRIGGER jobs_record_update")
+
+    async with JobDb.open(url) as db:
+        (difference,) = await db.verify_schema()
+
+    assert difference.name == "jobs.jobs_record_update"
+    assert "DISABLED" in str(difference)
+
+
+async def test_a_function_that_was_changed_is_named(url: str) -> None:
+    Raw(url)(
+        "CREATE OR REPLACE FUNCTION jobs_touch() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RETURN NEW; END $$"
+    )
+
+    async with JobDb.open(url) as db:
+        (difference,) = await db.verify_schema()
+
+    assert (difference.kind, difference.name) == ("function", "jobs_touch")
+
+
+async def test_two_schemas_of_one_database_know_nothing_of_each_other(postgres_dsn: str) -> None:
+    async with (
+        JobDb.open(postgres_dsn, schema="one") as one,
+        JobDb.open(postgres_dsn, schema="other") as other,
+    ):
+        await one.init_schema()
+        await other.init_schema()
+        assert [await one.insert_job(make_job()) for _ in range(3)] == [1, 2, 3]
+        assert await other.insert_job(make_job()) == 1
+        await one.delete_job(1)
+        assert [len(await db.history(1)) for db in (one, other)] == [1, 1]
+        assert await other.verify_schema() == []
+    made = Raw(postgres_dsn)(
+        "SELECT DISTINCT relnamespace::regnamespace::text FROM pg_class "
+        "WHERE relname IN ('jobs', 'stages', 'job_overview') ORDER BY 1"
+    )
+    assert made == [("one",), ("other",)]
+
+
+async def test_a_table_that_stays_locked_is_given_up_in_time(postgres_dsn: str) -> None:
+    """Adoption needs the table for itself, but must not stop its users for ever."""
+    with psycopg.connect(postgres_dsn) as theirs:
+        theirs.execute(
+            "CREATE TABLE jobs (job_id BIGINT PRIMARY KEY, author TEXT, requested_at BIGINT, "
+            "job_type SMALLINT, preset SMALLINT, preset_concat SMALLINT, link TEXT, "
+            "directory TEXT, ready SMALLINT, message_id BIGINT, channel_id BIGINT, "
+            "created_at TIMESTAMP, completed_at TIMESTAMP, archived BOOLEAN)"
+        )
+        theirs.commit()
+        theirs.execute("SELECT count(*) FROM jobs")
+        async with JobDb.open(postgres_dsn, lock_timeout=0.3) as db:
+            with pytest.raises(LockTimeout, match="lock_timeout"):
+                await db.init_schema()
+            theirs.rollback()
+            await db.init_schema()
+            assert await db.verify_schema() == []
+
+
+async def test_an_operation_that_breaks_the_transaction_is_not_taken_for_a_commit(
+    url: str,
+) -> None:
+    """PostgreSQL answers COMMIT of a failed transaction with a rollback, and no error."""
+    async with JobDb.open(url, lock_timeout=0.2) as db:
+        job_id = await db.insert_job(make_job())
+        with psycopg.connect(url) as theirs:
+            theirs.execute(f"UPDATE jobs SET link = 'x' WHERE job_id = {job_id}")
+
+            async def swallows() -> None:
+                async with db.transaction() as tx:
+                    await tx.insert_job(make_job(author="lost"))
+                    with pytest.raises(LockTimeout):
+                        await tx.archive_job(job_id)
+
+            with pytest.raises(PandoraDbError, match="run it again"):
+                await swallows()
+        assert await db.count_jobs(author="lost") == 0
