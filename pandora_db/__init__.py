@@ -12,7 +12,6 @@ from pandora_db.errors import (
     InsideTransaction,
     InvalidInput,
     InvalidTransition,
-    LeaseLost,
     LockTimeout,
     NotFound,
     OutcomeUnknown,
@@ -31,6 +30,7 @@ from pandora_db.errors import (
     TransactionAborted,
     TransactionError,
     UnknownCode,
+    WriteRefused,
 )
 from pandora_db.models import (
     Concat,
@@ -76,7 +76,6 @@ __all__ = [
     "JobRow",
     "JobStatus",
     "JobType",
-    "LeaseLost",
     "LockTimeout",
     "NotFound",
     "OutcomeUnknown",
@@ -104,4 +103,5 @@ __all__ = [
     "TransactionAborted",
     "TransactionError",
     "UnknownCode",
+    "WriteRefused",
 ]

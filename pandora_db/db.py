@@ -13,6 +13,7 @@ from pandora_db.config import Settings
 from pandora_db.drivers.base import Driver
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget, Target, parse_dsn
+from pandora_db.errors import InvalidInput
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.sqlfiles import Dialect
@@ -64,8 +65,8 @@ class JobDb(Store):
         Args:
             url: a path, `sqlite:///…`, `:memory:`, `postgresql://…` or a libpq keyword string; None
                 takes `PANDORA_DB_URL`. A SQLite file and its folders are made when missing.
-            settings: pool sizes and time-outs.
-            **overrides: single fields of `Settings`.
+            settings: pool sizes and time-outs; None takes the defaults.
+            **overrides: single fields of `Settings`, which go before those of `settings`.
 
         Raises:
             InvalidInput: a URL or setting that is not understood; nothing was connected.
@@ -74,7 +75,10 @@ class JobDb(Store):
             ForeignSchema: the file is another application's.
             SchemaTooNew: a newer pandora_db has upgraded the database.
         """
-        chosen = _settings(settings, overrides)
+        if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(settings).__name__
+            raise InvalidInput(f"settings takes a Settings, not {kind}", field="settings")
+        chosen = (settings or Settings()).model_copy(update=overrides)
         target = parse_dsn(url)
         driver = _driver(target, chosen)
         await driver.open()
@@ -167,12 +171,6 @@ class JobDb(Store):
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"
-
-
-def _settings(settings: Settings | None, overrides: dict[str, Any]) -> Settings:
-    if settings is None:
-        return Settings(**overrides)
-    return settings.model_copy(update=overrides) if overrides else settings
 
 
 def _driver(target: Target, settings: Settings) -> Driver:

@@ -101,6 +101,10 @@ def parse_dsn(
             f"that looks like a server's address without postgresql:// in front: {_FORMS}",
             field="url",
         )
+    if re.search(r"\b(password|user|dbname)\s*=|\bhost\s*:|://", text, re.IGNORECASE):
+        raise InvalidInput(
+            f"that looks like a server's address, but is none that is known: {_FORMS}", field="url"
+        )
     return _sqlite_path(text)
 
 
@@ -316,6 +320,6 @@ def _hosts(hosts: str | None, ports: str | None) -> tuple[tuple[tuple[str, int],
     if not all(names):
         _refuse("host", "a name, address or socket directory between the commas")
     for name in names:
-        if _UNPRINTABLE.search(name) or "@" in name:
+        if _UNPRINTABLE.search(name) or "@" in name or "=" in name:
             _refuse("host", "a name, an address or a socket directory")
     return tuple(zip(names, numbers, strict=True)), None

@@ -8,7 +8,7 @@
     ├── ForeignKeyViolation              the row that this one refers to is missing
     ├── InvalidTransition                the stage rules forbid that move
     ├── QueueFull                        as many jobs are active as the caller allows
-    ├── LeaseLost                        the claim is no longer the caller's
+    ├── WriteRefused                     something of another program's kept the row as it was
     ├── OutcomeUnknown                   the answer was lost, and not found again in time
     ├── SchemaError
     │   ├── SchemaMissing                the tables are not there: call init_schema()
@@ -121,12 +121,14 @@ class QueueFull(PandoraDbError):
         self.limit = limit
 
 
-class LeaseLost(PandoraDbError):
-    """The claim is no longer the caller's: its token does not count any more."""
+class WriteRefused(PandoraDbError):
+    """The engine took the statement and changed nothing, for no reason of ours."""
 
-    def __init__(self, job_id: int) -> None:
-        super().__init__(f"the lease on job {job_id} is lost; stop working on it")
-        self.job_id = job_id
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}, and pandora_db's own rules do not say why: look for a unique index, trigger, "
+            "rule or row policy on `jobs` that another program made"
+        )
 
 
 class OutcomeUnknown(PandoraDbError):

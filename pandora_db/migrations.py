@@ -155,9 +155,11 @@ async def verify(driver: Driver) -> list[SchemaDifference]:
         for (kind, name), definition in expected_schema(driver.dialect).items()
         if found.get((kind, name)) != definition
     ]
+    stages = {row[0]: row[2] for row in await driver.read("get_stages", {})}
     differences += [
-        SchemaDifference("stage", str(stage["code"]), str(stage["name"]))
-        for stage in await _missing_stages(driver)
+        SchemaDifference("stage", str(info.code), info.name, stages.get(info.code))
+        for info in STAGES.values()
+        if stages.get(info.code) != info.name
     ]
     return differences
 
@@ -247,7 +249,7 @@ async def _unlike_libpndb(session: Session, first: Migration) -> list[str]:
     if key != ["job_id"]:
         differences.append(f"the primary key of jobs is {key or 'missing'}, libpndb's is job_id")
     relations = {name: kind for name, kind in await session.read("find_relations", {})}  # noqa: C416
-    if relations["jobs"] != "r":
+    if relations["jobs"] != "table":
         differences.append("jobs is not an ordinary table")
     return differences
 

@@ -1,4 +1,4 @@
-"""The `.sql` files as `Query` objects: nothing else in the package holds SQL.
+"""The `.sql` files as `Query` objects; the only SQL beside them is BEGIN, SET, PRAGMA and the like.
 
 A file of `sql/<dialect>/` is a row of blocks, each opened by a header comment:
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Dialect = Literal["sqlite", "postgres"]
-Shape = Literal["one", "maybe", "many", "batch", "script"]
+Shape = Literal["one", "maybe", "many", "none", "batch", "script"]
 
 _HEADER = re.compile(r"^-- (name|fragment): *(\w+)(?: :(\w+))?\s*$")
 _WHEN = re.compile(r"--\s*when:\s*(\w+)\s*$")
@@ -102,13 +102,12 @@ class Catalogue:
         if unknown := when - self.flags(name):
             raise KeyError(f"{block.source}: {name} has no line for {', '.join(sorted(unknown))}")
         body = _choose(_splice(block.body, self._splices), when)
-        query = Query(name, block.shape, block.source, tuple(self.split(body)), when)
+        query = Query(name, block.shape, block.source, tuple(self._split(body)), when)
         return self._variants.setdefault((name, when), query)
 
-    def split(self, body: str) -> Iterator[Statement]:
-        """Cut `body`, its fragments spliced in, at its semicolons."""
+    def _split(self, body: str) -> Iterator[Statement]:
         mark = "$" if self.dialect == "postgres" else "?"
-        for piece in _pieces(_splice(body, self._splices)):
+        for piece in _pieces(body):
             names: list[str] = []
             numbered = _TOKEN.sub(partial(_number, names=names, mark=mark), piece).strip()
             if _TOKEN.sub(_blank, numbered).strip():

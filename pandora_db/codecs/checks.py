@@ -113,7 +113,7 @@ def clean_error(value: object, field: str = "error") -> str:
         InvalidInput: neither text nor an exception.
     """
     if isinstance(value, BaseException):
-        text = f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
+        text = f"{type(value).__name__}: {_say(value)}".removesuffix(": ")
     elif isinstance(value, str):
         text = value
     else:
@@ -123,3 +123,10 @@ def clean_error(value: object, field: str = "error") -> str:
         return text
     mark = f" … (cut; {len(text)} characters in all)"
     return text[: MAX_ERROR - len(mark)] + mark
+
+
+def _say(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - a failure must always be storable
+        return f"(its text cannot be made: {type(second).__name__})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pandora_db.codecs.json_text import encode_json
+from pandora_db.codecs.json_text import encode_config
 
 if TYPE_CHECKING:
     from pandora_db.models.job import Job
@@ -58,5 +58,5 @@ def encode_job(job: Job) -> JobColumns:
         job.external_id,
         job.idempotency_key,
         job.priority,
-        None if job.config is None else encode_json(job.config, "config"),
+        None if job.config is None else encode_config(job.config),
     )

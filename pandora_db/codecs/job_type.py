@@ -1,4 +1,4 @@
-"""Job type codes ↔ `JobType`."""
+"""Job types that callers give."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from pandora_db.errors import UnknownCode
 from pandora_db.models.checks import refuse
 from pandora_db.models.job_type import KNOWN_JOB_TYPES, JobType
 
-__all__ = ["JobType", "check_job_type", "decode_job_type"]
-
-
-def decode_job_type(code: int) -> JobType:
-    """The job type of a stored code; raises `UnknownCode`."""
-    return JobType(code)
+__all__ = ["JobType", "check_job_type"]
 
 
 def check_job_type(value: object, field: str = "job_type") -> JobType:

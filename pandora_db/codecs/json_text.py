@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from pandora_db.models.checks import Json, check_json, decode_json, dump_json
+from typing import cast
 
-__all__ = ["Json", "decode_json", "encode_json"]
+from pandora_db.models.checks import (
+    EXPECTED_CONFIG,
+    Json,
+    check_json,
+    decode_json,
+    dump_json,
+    refuse,
+)
+
+__all__ = ["Json", "decode_json", "encode_config", "encode_json"]
 
 
 def encode_json(value: object, field: str) -> str:
@@ -14,3 +23,10 @@ def encode_json(value: object, field: str) -> str:
         InvalidInput: `check_json` refuses it, or it takes more than 1 MiB.
     """
     return dump_json(check_json(value, field), field)
+
+
+def encode_config(value: object, field: str = "config") -> str:
+    """`encode_json` for the settings of a job, which are a dict; raises `InvalidInput`."""
+    if not isinstance(value, dict):
+        refuse(field, value, EXPECTED_CONFIG)
+    return encode_json(cast("object", value), field)

@@ -1,10 +1,19 @@
-"""Stage codes ↔ `Stage`, and the moves that a plain `update_stage` may make."""
+"""Stages that callers give, and the moves that a plain `update_stage` may make."""
 
 from __future__ import annotations
 
+from functools import cache
+
 from pandora_db.errors import UnknownCode
 from pandora_db.models.checks import refuse
-from pandora_db.models.stage import KNOWN_STAGES, STAGES, Stage, StageInfo, StageKind
+from pandora_db.models.stage import (
+    KNOWN_STAGES,
+    STAGES,
+    Stage,
+    StageInfo,
+    StageKind,
+    stage_info,
+)
 
 __all__ = [
     "STAGES",
@@ -12,19 +21,9 @@ __all__ = [
     "StageInfo",
     "StageKind",
     "check_stage",
-    "decode_stage",
     "live_range",
     "stage_info",
 ]
-
-
-def decode_stage(code: int) -> Stage:
-    """The stage of a stored code.
-
-    Raises:
-        UnknownCode: no stage has that code.
-    """
-    return Stage(code)
 
 
 def check_stage(value: object, field: str = "stage") -> Stage:
@@ -44,22 +43,17 @@ def check_stage(value: object, field: str = "stage") -> Stage:
         raise UnknownCode(field, int(value), KNOWN_STAGES) from error
 
 
-def stage_info(code: int) -> StageInfo:
-    """Pipeline, name and kind of a code.
-
-    Raises:
-        UnknownCode: no stage has that code.
-    """
-    info = STAGES.get(code)
-    if info is None:
-        raise UnknownCode("stage", code, KNOWN_STAGES)
-    return info
-
-
+@cache
 def live_range(stage: Stage) -> tuple[int, int]:
     """Lowest and highest code from which a plain `update_stage` may reach `stage`.
 
-    Jumping forward is allowed and so is staying; going back and leaving a terminal stage are not.
+    Jumping forward is allowed and so is staying; going back, leaving a terminal stage and changing
+    the pipeline are not.
     """
-    last = max(code for code, info in STAGES.items() if not info.kind.terminal)
-    return (0, last if stage.terminal else stage.value)
+    pipeline = stage_info(stage).pipeline
+    live = [
+        info.code
+        for info in STAGES.values()
+        if info.pipeline == pipeline and not info.kind.terminal
+    ]
+    return min(live), max(live) if stage.terminal else stage.value

@@ -8,6 +8,7 @@ database, with a door.
 from __future__ import annotations
 
 import os
+from asyncio import get_running_loop
 from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
@@ -61,7 +62,9 @@ class Session(Protocol):
 class Unit(Session, Protocol):
     """A session inside one transaction, where much can be done at once."""
 
-    async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
+    async def write_all(
+        self, name: str, args: Sequence[Args], *, repeated: bool = False
+    ) -> list[Row | None]:
         """Run many operations of a `:batch` query in one go, none of them on the same job."""
         ...
 
@@ -116,10 +119,11 @@ class Migrator(Unit, Protocol):
 class Guard:
     """Refuses calls on a handle that is closed, forked, or inside its own open transaction."""
 
-    __slots__ = ("_inside", "_pid", "state")
+    __slots__ = ("_inside", "_loop", "_pid", "state")
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self._loop = get_running_loop()
         self._inside: ContextVar[Inside | None] = ContextVar("pandora_db_inside", default=None)
         self.state = "not open"
 
@@ -127,6 +131,11 @@ class Guard:
     def forked(self) -> bool:
         """Whether this is a child process, which must not even close the parent's connections."""
         return os.getpid() != self._pid
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is no place to close the connections: a child process, another loop."""
+        return self.forked or self._loop is not get_running_loop()
 
     def check(self, name: str) -> None:
         """Raise `HandleForked`, `HandleClosed` or `InsideTransaction`, or return."""
@@ -136,6 +145,11 @@ class Guard:
             raise HandleClosed(
                 f"{name} was called on a handle that is {self.state}: "
                 "use it inside `async with JobDb.open(…)`, or after connect() and before close()"
+            )
+        if self._loop is not get_running_loop():
+            raise HandleClosed(
+                f"{name} was called in another event loop or thread than the handle was opened in: "
+                "open a JobDb there"
             )
         inside = self._inside.get()
         if inside is not None and inside.open:

@@ -100,6 +100,9 @@ EXPECTED_TIME = (
 )
 
 
+EXPECTED_CONFIG = "a dict with text keys and JSON values, or None"
+
+
 def check_time(value: object, field: str) -> int:
     """Whole unix seconds of an aware datetime (rounded down) or of an int that is them already."""
     if isinstance(value, datetime):
@@ -213,7 +216,7 @@ class _JsonCopy:
         if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
             expected = "text without NUL or lone surrogates"
             self.refuse(path, f"{describe(value)}; expected {expected}")
-        return str(value)
+        return str.__str__(value)  # of a text that is an enum: its value, as json has it
 
     def refuse(self, path: str, what: str) -> NoReturn:
         raise InvalidInput(f"{path} is {what}", field=self.field)

@@ -10,6 +10,7 @@ from pandora_db.errors import UnknownCode
 from pandora_db.models import limits
 from pandora_db.models.base import InputModel
 from pandora_db.models.checks import (
+    EXPECTED_CONFIG,
     EXPECTED_TIME,
     Json,
     check_json,
@@ -52,7 +53,7 @@ def _config(value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, dict):
-        refuse("config", value, Job.expected["config"])
+        refuse("config", value, EXPECTED_CONFIG)
     return check_json(cast("object", value), "config")
 
 
@@ -149,5 +150,5 @@ class Job(InputModel):
         "external_id": expected_text(1, limits.MAX_KEY) + ", or None",
         "idempotency_key": expected_text(1, limits.MAX_KEY) + ", or None",
         "priority": expected_int(limits.MIN_PRIORITY, limits.MAX_PRIORITY),
-        "config": "a dict with text keys and JSON values, or None",
+        "config": EXPECTED_CONFIG,
     }

@@ -13,7 +13,8 @@ from pandora_db.models.status import JobStatus, status_of
 class JobRow(NamedTuple):
     """One row of `jobs`, undecoded (seed: libpndb). Codes are plain ints, JSON is text.
 
-    What another program stored stays readable here, unknown codes and negative ids included.
+    What another program stored stays readable here: unknown codes, negative ids, and None for a
+    NULL in any column but `job_id` and `archived`.
     The order of the fields is the order of the columns in every query that returns jobs.
     """
 
@@ -66,7 +67,7 @@ class JobRow(NamedTuple):
         return status_of(self.ready, self.hold)
 
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> tuple[int | None, int]:
         """(requested_at, job_id): where the job stands in a listing, for `get_jobs(after=…)`."""
         return (self.requested_at, self.job_id)
 

@@ -22,10 +22,7 @@ MAX_STEP = 256
 """`current_step` and `output_kind`."""
 
 MAX_ERROR = 16_384
-"""An error text is cut here, not refused: a failure must always be storable."""
-
-MAX_REASON = 1_024
-"""The reason given to `decline_job`, and the detail of an event."""
+"""An error or a reason is cut here, not refused: a failure must always be storable."""
 
 MAX_JSON = 1_048_576
 MAX_JSON_DEPTH = 64

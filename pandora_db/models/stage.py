@@ -95,3 +95,15 @@ STAGES: dict[int, StageInfo] = {
     )
 }
 """Every stage that this version knows, by code."""
+
+
+def stage_info(code: int | None) -> StageInfo:
+    """Pipeline, name and kind of a code.
+
+    Raises:
+        UnknownCode: no stage has that code; another program may have left NULL.
+    """
+    info = STAGES.get(code) if code is not None else None
+    if info is None:
+        raise UnknownCode("stage", code, KNOWN_STAGES)
+    return info

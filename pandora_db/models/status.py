@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 from pandora_db.errors import UnknownCode
-from pandora_db.models.stage import STAGES, Stage, StageKind
+from pandora_db.models.stage import StageKind, stage_info
 
 
 class Hold(IntEnum):
@@ -50,9 +50,7 @@ def status_of(stage: int, hold: int = 0) -> JobStatus:
     Raises:
         UnknownCode: nobody knows that stage or hold.
     """
-    info = STAGES.get(stage)
-    if info is None:
-        info = STAGES[Stage(stage)]  # raises UnknownCode
+    info = stage_info(stage)
     if Hold(hold) is Hold.PAUSE and info.kind in (StageKind.DRAFT, StageKind.WAITING):
         return JobStatus.PAUSED
     return _STATUS[info.kind]

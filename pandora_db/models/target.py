@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 from pandora_db.errors import InvalidInput
@@ -66,16 +66,6 @@ class SqliteTarget:
 
     path: Path | None
 
-    @property
-    def dialect(self) -> Literal["sqlite"]:
-        """Which engine this is for."""
-        return "sqlite"
-
-    @property
-    def memory(self) -> bool:
-        """Whether the database lives in memory only."""
-        return self.path is None
-
     def describe(self) -> str:
         """The path of the file, or `:memory:`."""
         return ":memory:" if self.path is None else str(self.path)
@@ -120,11 +110,6 @@ class PostgresTarget:
     target_session_attrs: str | None = None
     application_name: str | None = None
     connect_timeout: float | None = None
-
-    @property
-    def dialect(self) -> Literal["postgres"]:
-        """Which engine this is for."""
-        return "postgres"
 
     def describe(self) -> str:
         """`host:port/database`, hosts separated by commas."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pandora_db.codecs.job import JobColumns, encode_job
-from pandora_db.codecs.json_text import encode_json
+from pandora_db.codecs.json_text import encode_config
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError
 from pandora_db.models.job import Job
@@ -16,18 +16,22 @@ from pandora_db.models.limits import MAX_BULK
 
 AT_ONCE = 500
 _LOADED = (*JobColumns._fields, "operation_id", "created_at", "updated_at")
-_LEAP = 65_536
+LEAP = 65_536
+"""Ids that are stepped over at most at once, where a run of them is taken."""
 
 
-async def check_jobs(given: Iterable[object]) -> list[Job]:
+async def check_jobs(given: object) -> list[Job]:
     """The jobs as a list, with all refused that can be refused before any SQL."""
+    if not isinstance(given, Iterable):
+        raise InvalidInput(f"insert_jobs takes jobs, not {type(given).__name__}", field="jobs")
     jobs: list[Job] = []
-    for job in given:
+    job: object
+    for job in cast("Iterable[object]", given):
         if not isinstance(job, Job):
             kind = type(job).__name__
             raise InvalidInput(f"jobs[{len(jobs)}] is {kind}, not a Job", field="jobs")
         if job.config is not None:
-            encode_json(job.config, "config")
+            encode_config(job.config)
         jobs.append(job)
         if len(jobs) > MAX_BULK:
             raise InvalidInput(f"these are more than {MAX_BULK} jobs at once", field="jobs")
@@ -50,7 +54,7 @@ async def load_jobs(session: Unit, jobs: Sequence[Job], operations: Sequence[str
     ids = [next(fresh) if job.job_id is None else job.job_id for job in jobs]
     (stamp,) = await session.read("stamp", {})
     await session.load("jobs", _LOADED, _rows(jobs, ids, operations, stamp))
-    await session.read("record_loaded", {"first": operations[0], "last": operations[-1]})
+    await session.read("record_loaded", {"job_ids": ids, "operation_id": operations[0]})
     return ids
 
 
@@ -69,6 +73,7 @@ async def _reserve(session: Session, count: int, given: frozenset[int]) -> Seque
     if count == 0:
         return ()
     fresh: list[int] = []
+    leap = 1
     for _ in range(64):
         args = {"count": count - len(fresh)}
         ((first, last, scattered),) = await session.read("reserve_job_ids", args)
@@ -77,11 +82,13 @@ async def _reserve(session: Session, count: int, given: frozenset[int]) -> Seque
         taken = given.union(job_id for (job_id,) in rows)
         if not fresh and taken.isdisjoint(reserved):
             return reserved
-        fresh += [job_id for job_id in reserved if job_id not in taken]
+        free = [job_id for job_id in reserved if job_id not in taken]
+        fresh += free
         if len(fresh) == count:
             return fresh
-        if not fresh:
-            await step_over(session, _LEAP)
+        if not free:
+            await step_over(session, leap)
+            leap = min(leap * 2, LEAP)
     raise PandoraDbError("no free ids were found: the stored ids leave no room below 2^53")
 
 

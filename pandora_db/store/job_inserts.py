@@ -10,12 +10,14 @@ from uuid import UUID
 from pandora_db.codecs.checks import check_int
 from pandora_db.codecs.job import encode_job
 from pandora_db.drivers.base import Session, Unit
-from pandora_db.errors import Duplicate, InvalidInput, OutcomeUnknown, QueueFull
+from pandora_db.errors import Duplicate, InvalidInput, OutcomeUnknown, QueueFull, WriteRefused
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_ID
-from pandora_db.store.job_bulk import AT_ONCE, check_jobs, load_jobs, step_over
+from pandora_db.store.job_bulk import AT_ONCE, LEAP, check_jobs, load_jobs, step_over
 from pandora_db.store.operation import operation, operation_run
 from pandora_db.store.repository import Repository
+
+_TRIES = 4
 
 
 class JobInserts(Repository):
@@ -39,10 +41,11 @@ class JobInserts(Repository):
             QueueFull: `max_active` jobs are active.
             InvalidInput: no `Job`, or a value that was smuggled past its checks.
         """
-        args = _insert_args(job, operation(operation_id).id)
+        call = operation(operation_id)
+        args = _insert_args(job, call.id)
         if max_active is not None:
             return await self._insert_within(args, check_int(max_active, "max_active", 1, MAX_ID))
-        row = await self._session.write("insert_job", args, operation_id)
+        row = await self._session.write("insert_job", args, operation_id, repeated=call.repeated)
         return row[0] if row else await _insert_again(self._session, args)
 
     async def _insert_within(self, args: dict[str, Any], limit: int) -> int:
@@ -54,7 +57,7 @@ class JobInserts(Repository):
                 if (found := done if done is not None else known) is not None:
                     return int(found)
                 raise QueueFull(limit)
-            row = await session.write("insert_job", args, None)
+            row = await session.write("insert_job", args, None, repeated=True)
             return row[0] if row else await _insert_again(session, args)
 
     async def insert_jobs(
@@ -62,8 +65,14 @@ class JobInserts(Repository):
     ) -> list[int]:
         """Store up to 1,000,000 jobs, all or none, and return their ids in order.
 
-        PostgreSQL takes them by COPY. Jobs with an `idempotency_key` or `external_id` are stored
-        by statements of 500 in the same transaction: a COPY cannot answer for a known key.
+        PostgreSQL takes them by COPY. Where a job has an `idempotency_key` or `external_id`, and
+        where an `operation_id` is given, they are stored by statements of 500 in the same
+        transaction: a COPY cannot answer for what is there already.
+
+        Args:
+            jobs: what to store; each as in `insert_job`.
+            operation_id: repeats an earlier call of the same jobs in the same order; those that it
+                stored are answered with their ids.
 
         Raises:
             Duplicate: a `job_id` or `external_id` is taken or given twice; nothing was stored.
@@ -75,18 +84,14 @@ class JobInserts(Repository):
         operations = operation_run(operation_id, len(listed))
         keyed = any(job.idempotency_key or job.external_id for job in listed)
         async with _signed(operations[0], "insert_jobs"), self._session.unit() as session:
-            if keyed or operation_id is not None:
-                return await _insert_each(session, listed, operations)
+            repeated = operation_id is not None
+            if keyed or repeated:
+                return await _insert_each(session, listed, operations, repeated=repeated)
             return await load_jobs(session, listed, operations)
 
     async def get_next_job_id(self) -> int:
         """Reserve an id: no number is given out twice, nor generated for another job."""
-        leap = 1
-        while True:
-            candidate = await step_over(self._session, leap)
-            if not await self._session.read("find_taken_ids", {"job_ids": [candidate]}):
-                return candidate
-            leap = min(leap * 2, 65_536)
+        return await _free_id(self._session)
 
 
 @asynccontextmanager
@@ -107,31 +112,42 @@ def _insert_args(job: object, operation_id: str) -> dict[str, Any]:
 
 
 async def _insert_again(session: Session, args: dict[str, Any]) -> int:
-    """Nothing was stored: find out why, or step over ids that are taken and try again."""
-    leap = 1
-    while True:
+    """Nothing was stored: find out why, and give another id where a generated one was taken."""
+    generated = args["job_id"] is None
+    for _ in range(_TRIES):
         ((done, known, id_taken, external_taken),) = await session.find_outcome("find_insert", args)
         if done is not None or known is not None:
             return int(known if done is None else done)
-        if id_taken:
-            raise Duplicate("job_id", args["job_id"])
         if external_taken:
             raise Duplicate("external_id", args["external_id"])
-        # A generated id met a job that somebody stored under that number. Perhaps a whole run of
-        # them: step in growing leaps, never back.
-        await step_over(session, leap)
-        leap = min(leap * 2, 65_536)
-        row = await session.write("insert_job", args, None)
+        if id_taken and not generated:
+            raise Duplicate("job_id", args["job_id"])
+        if generated:
+            args = {**args, "job_id": await _free_id(session)}
+        row = await session.write("insert_job", args, None, repeated=True)
         if row is not None:
             return int(row[0])
+    raise WriteRefused("the job was not stored")
 
 
-async def _insert_each(session: Unit, jobs: Sequence[Job], operations: Sequence[str]) -> list[int]:
+async def _free_id(session: Session) -> int:
+    """Give out an id that no job has, stepping over those that do in growing leaps, never back."""
+    leap = 1
+    while True:
+        candidate = await step_over(session, leap)
+        if not await session.read("find_taken_ids", {"job_ids": [candidate]}):
+            return candidate
+        leap = min(leap * 2, LEAP)
+
+
+async def _insert_each(
+    session: Unit, jobs: Sequence[Job], operations: Sequence[str], *, repeated: bool
+) -> list[int]:
     ids: list[int] = []
     for start in range(0, len(jobs), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         chunk = list(map(_insert_args, jobs[part], operations[part]))
-        rows = await session.write_all("insert_job", chunk)
+        rows = await session.write_all("insert_job", chunk, repeated=repeated)
         for args, row in zip(chunk, rows, strict=True):
             ids.append(row[0] if row else await _insert_again(session, args))
     return ids

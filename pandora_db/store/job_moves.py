@@ -3,58 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn, TypedDict, Unpack
+from typing import NamedTuple
 from uuid import UUID
 
 from pandora_db.codecs.checks import (
     check_id,
-    check_path,
-    check_priority,
-    check_progress,
-    check_text,
     clean_error,
 )
-from pandora_db.codecs.json_text import Json, encode_json
-from pandora_db.codecs.stage import Stage, StageInfo, StageKind, check_stage, live_range, stage_info
-from pandora_db.errors import InvalidInput, InvalidTransition, NotFound, UnknownCode
+from pandora_db.codecs.stage import (
+    STAGES,
+    Stage,
+    StageInfo,
+    StageKind,
+    check_stage,
+    live_range,
+    stage_info,
+)
+from pandora_db.errors import InvalidTransition, NotFound
 from pandora_db.models.event import EventKind
-from pandora_db.models.limits import MAX_KEY, MAX_PATH
 from pandora_db.models.status import Hold
+from pandora_db.store.job_states import JobState, JobStates, Standstill
 from pandora_db.store.operation import Operation, operation
-from pandora_db.store.repository import Repository
 
 
-class JobChanges(TypedDict, total=False):
-    """The free columns that `update_job` takes; None clears one."""
+class _Move(NamedTuple):
+    """What `move_job` makes of a job, and the event that it leaves."""
 
-    author_id: int | None
-    guild_id: int | None
-    message_id: int
-    channel_id: int
-    priority: int
-    directory: str
-    progress: float | None
-    progress_data: Json
-    current_step: str | None
-    output_kind: str | None
-    output: Json
-    output_file: str | None
-    error: str | BaseException | None
-    config: dict[str, Json] | None
+    kind: EventKind
+    stage: Stage
+    archived: bool = False
+    hold: Hold = Hold.NONE
+    error: str | None = None
+    detail: str | None = None
 
 
-class _State(NamedTuple):
-    """What `find_state` answers; `done` is the kind of event that this operation left, if any."""
-
-    ready: int | None
-    archived: bool
-    hold: int
-    error: str | None
-    event_seq: int
-    done: int | None
-
-
-class JobMoves(Repository):
+class JobMoves(JobStates):
     """Part of `Store`."""
 
     async def update_stage(
@@ -81,13 +64,15 @@ class JobMoves(Repository):
             "highest": highest,
             "operation_id": call.id,
         }
-        repeated = call.repeated
-        while await self._session.write("update_stage", args, job_id, repeated=repeated) is None:
-            state = await self._state(job_id, call, tried=True)
-            if state.done is not None or state.ready == wanted:
-                return
+
+        def there(state: JobState) -> bool:
             if state.ready is None or not lowest <= state.ready <= highest:
-                _refuse_move(job_id, state.ready, wanted)
+                if state.ready == wanted:
+                    return True
+                raise _forbidden(job_id, stage_info(state.ready), wanted)
+            return state.ready == wanted
+
+        await self._write("update_stage", args, call, EventKind.STAGE, there)
 
     async def archive_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Take a job out of the active ones; it stays in the log (seed: libpndb).
@@ -100,27 +85,9 @@ class JobMoves(Repository):
         check_id(job_id)
         call = operation(operation_id)
         args = {"job_id": job_id, "operation_id": call.id}
-        if await self._session.write("archive_job", args, job_id, repeated=call.repeated) is None:
-            await self._state(job_id, call, tried=True)
-
-    async def update_job(
-        self, job_id: int, *, operation_id: UUID | None = None, **changes: Unpack[JobChanges]
-    ) -> None:
-        """Set free columns of a job; what is not named stays, None clears.
-
-        `progress` is 0 … 1; `progress_data`, `output` and `config` are JSON values; `error` is text
-        or an exception, cut at 16,384 characters. A change is an event of the job, except of
-        progress, `progress_data` and `current_step` alone.
-
-        Raises:
-            NotFound: there is no such job.
-            InvalidInput: no column was named, an unknown one, or a value that is refused.
-        """
-        check_id(job_id)
-        call = operation(operation_id)
-        args = {"job_id": job_id, "operation_id": call.id, **_change_args(dict(changes))}
-        if await self._session.write("update_job", args, job_id, repeated=call.repeated) is None:
-            await self._state(job_id, call, tried=True)
+        await self._write(
+            "archive_job", args, call, EventKind.ARCHIVED, lambda state: state.archived
+        )
 
     async def retry_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Take a job that has ended back to its first stage, out of the archive, for a new attempt.
@@ -132,25 +99,16 @@ class JobMoves(Repository):
             InvalidTransition: the job has not ended.
             UnknownCode: nobody knows its stage.
         """
-        call = operation(operation_id)
-        tried = False
-        while True:
-            state = await self._state(check_id(job_id), call, tried=tried)
-            tried = True
-            if state.done is not None:
-                return
-            info = _known(state)
+
+        def rule(state: JobState) -> _Move:
+            info = stage_info(state.ready)
             if not info.kind.terminal:
-                raise InvalidTransition(
-                    job_id,
-                    info.name,
-                    stage_info(Stage.QUEUED).name,
-                    "it has not ended; requeue_job() takes it back",
+                raise _forbidden(
+                    job_id, info, Stage.QUEUED, "it has not ended; requeue_job() takes it back"
                 )
-            if await self._move(
-                job_id, call, state, EventKind.RETRIED, stage=Stage.QUEUED, detail=state.error
-            ):
-                return
+            return _Move(EventKind.RETRIED, Stage.QUEUED, detail=state.error)
+
+        await self._move(job_id, operation(operation_id), rule, EventKind.RETRIED)
 
     async def requeue_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Take a job that has not ended back to its first stage; whoever works on it loses it.
@@ -161,29 +119,16 @@ class JobMoves(Repository):
             NotFound: there is no such job.
             InvalidTransition: the job has ended.
         """
-        call = operation(operation_id)
-        tried = False
-        while True:
-            state = await self._state(check_id(job_id), call, tried=tried)
-            tried = True
-            untouched = state.ready == Stage.QUEUED and not state.archived and not state.hold
-            if state.done is not None or untouched:
-                return
-            try:
-                info = _known(state)
-            except UnknownCode:
-                info = None
+
+        def rule(state: JobState) -> _Move | EventKind:
+            if state.ready == Stage.QUEUED and not state.archived and not state.hold:
+                return EventKind.REQUEUED
+            info = None if state.ready is None else STAGES.get(state.ready)
             if info is not None and info.kind.terminal:
-                raise InvalidTransition(
-                    job_id,
-                    info.name,
-                    stage_info(Stage.QUEUED).name,
-                    "it has ended; retry_job() begins it again",
-                )
-            if await self._move(
-                job_id, call, state, EventKind.REQUEUED, stage=Stage.QUEUED, error=state.error
-            ):
-                return
+                raise _forbidden(job_id, info, Stage.QUEUED)
+            return _Move(EventKind.REQUEUED, Stage.QUEUED, error=state.error)
+
+        await self._move(job_id, operation(operation_id), rule, EventKind.REQUEUED)
 
     async def cancel_job(self, job_id: int, *, operation_id: UUID | None = None) -> bool:
         """Cancel a job: at once while it waits, by request while a worker has it.
@@ -196,34 +141,25 @@ class JobMoves(Repository):
             InvalidTransition: the job has ended otherwise.
             UnknownCode: nobody knows its stage.
         """
-        call = operation(operation_id)
-        tried = False
-        while True:
-            state = await self._state(check_id(job_id), call, tried=tried)
-            tried = True
-            if state.done is not None:
-                return state.done == EventKind.CANCELLED
-            info = _known(state)
-            if info.kind in (StageKind.DRAFT, StageKind.WAITING):
-                moved = await self._move(
-                    job_id, call, state, EventKind.CANCELLED, stage=Stage.CANCELLED, archived=True,
-                    error=state.error,
-                )  # fmt: skip
-                if moved:
-                    return True
-            elif info.kind is StageKind.WORKING:
-                if state.hold == Hold.CANCEL:
-                    return False
-                moved = await self._move(
-                    job_id, call, state, EventKind.CANCEL_REQUESTED, stage=info.code,
-                    archived=state.archived, hold=Hold.CANCEL, error=state.error,
-                )  # fmt: skip
-                if moved:
-                    return False
-            elif info.code == Stage.CANCELLED:
-                return True
-            else:
-                _refuse_move(job_id, info.code, Stage.CANCELLED)
+
+        def rule(state: JobState) -> _Move | EventKind:
+            info = stage_info(state.ready)
+            if info.code == Stage.CANCELLED:
+                return EventKind.CANCELLED
+            if info.kind.terminal:
+                raise _forbidden(job_id, info, Stage.CANCELLED)
+            if info.kind is not StageKind.WORKING:
+                return _Move(EventKind.CANCELLED, Stage.CANCELLED, archived=True, error=state.error)
+            if state.hold == Hold.CANCEL:
+                return EventKind.CANCEL_REQUESTED
+            return _Move(
+                EventKind.CANCEL_REQUESTED, Stage(info.code), archived=state.archived,
+                hold=Hold.CANCEL, error=state.error,
+            )  # fmt: skip
+
+        kinds = (EventKind.CANCELLED, EventKind.CANCEL_REQUESTED)
+        done = await self._move(job_id, operation(operation_id), rule, *kinds)
+        return done is EventKind.CANCELLED
 
     async def decline_job(
         self, job_id: int, *, reason: str | None = None, operation_id: UUID | None = None
@@ -236,28 +172,20 @@ class JobMoves(Repository):
             UnknownCode: nobody knows its stage.
         """
         text = None if reason is None else clean_error(reason, "reason")
-        call = operation(operation_id)
-        tried = False
-        while True:
-            state = await self._state(check_id(job_id), call, tried=tried)
-            tried = True
-            if state.done is not None or state.ready == Stage.DECLINED:
-                return
-            info = _known(state)
-            if info.kind is StageKind.WORKING:
-                raise InvalidTransition(
-                    job_id,
-                    info.name,
-                    stage_info(Stage.DECLINED).name,
-                    "a worker has it; cancel_job() asks it to stop",
-                )
+
+        def rule(state: JobState) -> _Move | EventKind:
+            info = stage_info(state.ready)
+            if info.code == Stage.DECLINED:
+                return EventKind.DECLINED
             if info.kind.terminal:
-                _refuse_move(job_id, info.code, Stage.DECLINED)
-            if await self._move(
-                job_id, call, state, EventKind.DECLINED, stage=Stage.DECLINED, archived=True,
-                error=text, detail=text,
-            ):  # fmt: skip
-                return
+                raise _forbidden(job_id, info, Stage.DECLINED)
+            if info.kind is StageKind.WORKING:
+                raise _forbidden(
+                    job_id, info, Stage.DECLINED, "a worker has it; cancel_job() asks it to stop"
+                )
+            return _Move(EventKind.DECLINED, Stage.DECLINED, archived=True, error=text, detail=text)
+
+        await self._move(job_id, operation(operation_id), rule, EventKind.DECLINED)
 
     async def delete_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Delete a job and its history for good; `history()` still tells that and when it was.
@@ -272,100 +200,52 @@ class JobMoves(Repository):
         if row is None and not await self._session.find_outcome("find_deletion", args):
             raise NotFound(job_id)
 
-    async def _state(self, job_id: int, call: Operation, *, tried: bool) -> _State:
-        """How the job is now; `tried`: after a write of this call that may have been done."""
-        read = self._session.find_outcome if tried else self._session.read
-        rows = await read("find_state", {"job_id": job_id, "operation_id": call.id})
-        if not rows:
-            raise NotFound(job_id)
-        return _State._make(rows[0])
-
     async def _move(
         self,
         job_id: int,
         call: Operation,
-        state: _State,
-        kind: EventKind,
-        *,
-        stage: int,
-        archived: bool = False,
-        hold: Hold = Hold.NONE,
-        error: str | None = None,
-        detail: str | None = None,
-    ) -> bool:
-        """Make the move if the job is still as `state` says; False when it is not."""
-        args = {
-            "job_id": job_id,
-            "event_seq": state.event_seq,
-            "stage": int(stage),
-            "archived": archived,
-            "hold": hold.value,
-            "error": error,
-            "kind": kind.value,
-            "detail": detail,
-            "operation_id": call.id,
-        }
-        return await self._session.write("move_job", args, job_id) is not None
+        rule: Callable[[JobState], _Move | EventKind],
+        *kinds: EventKind,
+    ) -> EventKind:
+        """Make the move that `rule` finds for the job as it stands; its kind.
+
+        Asked again when another call came between. A rule that finds nothing left to do answers
+        with the kind of what was done already.
+        """
+        check_id(job_id)
+        standstill = Standstill(job_id)
+        tried = False
+        while True:
+            state = await self._state(job_id, call, kinds, tried=tried)
+            if state.done is not None:
+                return EventKind(state.done)
+            move = rule(state)
+            if isinstance(move, EventKind):
+                return move
+            args = {
+                "job_id": job_id,
+                "event_seq": state.event_seq,
+                "stage": move.stage.value,
+                "archived": move.archived,
+                "hold": move.hold.value,
+                "error": move.error,
+                "kind": move.kind.value,
+                "detail": move.detail,
+                "operation_id": call.id,
+            }
+            if await self._session.write("move_job", args, job_id) is not None:
+                return move.kind
+            standstill.saw(state)
+            tried = True
 
 
-def _known(state: _State) -> StageInfo:
-    if state.ready is None:
-        raise UnknownCode("stage", None, "none of the stages")
-    return stage_info(state.ready)
-
-
-def _refuse_move(job_id: int, current: int | None, wanted: Stage) -> NoReturn:
-    if current is None:
-        raise UnknownCode("stage", current, "none of the stages")
-    info = stage_info(current)
-    advice = (
-        "it has ended; retry_job() begins it again"
-        if info.kind.terminal
-        else "a job moves forward; requeue_job() takes it back to its first stage"
-    )
-    raise InvalidTransition(job_id, info.name, stage_info(wanted).name, advice)
-
-
-# In the order of the bits of `fields`, which both dialects' update_job test.
-_CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    "author_id": check_id,
-    "guild_id": check_id,
-    "message_id": check_id,
-    "channel_id": check_id,
-    "priority": check_priority,
-    "directory": check_path,
-    "progress": check_progress,
-    "progress_data": encode_json,
-    "current_step": lambda value, field: check_text(value, field, MAX_KEY),
-    "output_kind": lambda value, field: check_text(value, field, MAX_KEY),
-    "output": encode_json,
-    "output_file": lambda value, field: check_text(value, field, MAX_PATH),
-    "error": clean_error,
-    "config": encode_json,
-}
-_NEVER_NULL = frozenset({"message_id", "channel_id", "priority", "directory"})
-_PROGRESS = frozenset({"progress", "progress_data", "current_step"})
-
-
-def _change_args(changes: dict[str, Any]) -> dict[str, Any]:
-    if unknown := sorted(changes.keys() - _CHECKS.keys()):
-        raise InvalidInput(
-            f"update_job does not set {', '.join(unknown)}; it sets {', '.join(_CHECKS)}",
-            field=unknown[0],
+def _forbidden(
+    job_id: int, current: StageInfo, wanted: Stage, advice: str | None = None
+) -> InvalidTransition:
+    if advice is None:
+        advice = (
+            "it has ended; retry_job() begins it again"
+            if current.kind.terminal
+            else "a job moves forward; requeue_job() takes it back to its first stage"
         )
-    if not changes:
-        raise InvalidInput(f"update_job was given nothing to set; it sets {', '.join(_CHECKS)}")
-    fields = 0
-    args: dict[str, Any] = {}
-    for bit, (name, check) in enumerate(_CHECKS.items()):
-        value = changes.get(name)
-        if name in changes:
-            fields |= 1 << bit
-            if value is None and name in _NEVER_NULL:
-                raise InvalidInput(f"{name} cannot be cleared; give a value", field=name)
-        args[name] = None if value is None else check(value, name)
-    recorded = changes.keys() - _PROGRESS
-    args["fields"] = fields
-    args["event"] = 1 if recorded else 0
-    args["detail"] = ", ".join(sorted(recorded)) or None
-    return args
+    return InvalidTransition(job_id, current.name, stage_info(wanted).name, advice)

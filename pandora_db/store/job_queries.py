@@ -20,7 +20,7 @@ from pandora_db.codecs.job_type import JobType, check_job_type
 from pandora_db.codecs.stage import STAGES, Stage, StageKind, check_stage
 from pandora_db.errors import InvalidInput, NotFound
 from pandora_db.models.job_row import JobRow
-from pandora_db.models.status import JobStatus
+from pandora_db.models.status import Hold, JobStatus, status_of
 from pandora_db.store.repository import Repository
 
 
@@ -42,16 +42,6 @@ class JobFilters(TypedDict, total=False):
     archived: bool | None
 
 
-_KINDS = {
-    JobStatus.QUEUED: (StageKind.DRAFT, StageKind.WAITING),
-    JobStatus.PAUSED: (StageKind.DRAFT, StageKind.WAITING),
-    JobStatus.RUNNING: (StageKind.WORKING,),
-    JobStatus.COMPLETED: (StageKind.DONE,),
-    JobStatus.FAILED: (StageKind.FAILED,),
-    JobStatus.CANCELLED: (StageKind.CANCELLED,),
-}
-
-
 class JobQueries(Repository):
     """Part of `Store`."""
 
@@ -61,7 +51,11 @@ class JobQueries(Repository):
         return JobRow._make(rows[0]) if rows else None
 
     async def get_jobs_by_ids(self, job_ids: Iterable[int]) -> list[JobRow]:
-        """The jobs in the order asked for; ids that are not there are left out."""
+        """The jobs in the order asked for, at most 1,000,000; ids that are not there are left out.
+
+        Raises:
+            InvalidInput: too many ids, or one outside 0 … 2^63-1.
+        """
         ids = check_ids(job_ids)
         if not ids:
             return []
@@ -100,11 +94,11 @@ class JobQueries(Repository):
         return await self._jobs("get_user_history", args, frozenset({"by_name"}))
 
     async def get_completed_jobs(self, limit: int = 50) -> list[JobRow]:
-        """The archived jobs, the last completed first (seed: libpndb)."""
+        """The archived jobs, the last completed first (seed: libpndb); `limit` is 1 … 100,000."""
         return await self._jobs("get_completed_jobs", {"limit": check_limit(limit)})
 
     async def get_recent_jobs(self, limit: int = 50) -> list[JobRow]:
-        """The jobs requested last, active and archived, newest first."""
+        """The jobs requested last, active and archived, newest first; `limit` is 1 … 100,000."""
         return await self._jobs("get_recent_jobs", {"limit": check_limit(limit)})
 
     async def get_jobs(
@@ -112,7 +106,7 @@ class JobQueries(Repository):
         *,
         limit: int = 100,
         offset: int = 0,
-        after: JobRow | tuple[int, int] | None = None,
+        after: JobRow | tuple[int | None, int] | None = None,
         **filters: Unpack[JobFilters],
     ) -> list[JobRow]:
         """The jobs that the filters select, newest request first.
@@ -148,7 +142,12 @@ class JobQueries(Repository):
 
         No transaction and no connection is held between pages: jobs that arrive meanwhile are not
         seen, jobs that change are seen as they are when their page is read.
+
+        Raises:
+            InvalidInput: as `get_jobs`, or `page_size` is not 1 … 100,000.
         """
+        check_limit(page_size, "page_size")
+        _select(dict(filters))  # `limit`, `offset` and `after` are no filters: refused by name
         after: JobRow | None = None
         while True:
             page = await self.get_jobs(limit=page_size, after=after, **filters)
@@ -198,10 +197,9 @@ def _select(filters: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     args: dict[str, Any] = {}
     when: set[str] = set()
     for name, value in filters.items():
-        if name not in _FILTERS:
-            raise InvalidInput(
-                f"there is no filter {name}; there are {', '.join(_FILTERS)}", field=name
-            )
+        if name not in JobFilters.__annotations__:
+            known = ", ".join(JobFilters.__annotations__)
+            raise InvalidInput(f"there is no filter {name}; there are {known}", field=name)
         if value is None:
             continue
         if name == "status":
@@ -210,7 +208,7 @@ def _select(filters: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
         elif name == "archived":
             when.add("archived" if check_bool(value, name) else "active")
         else:
-            args[name] = _FILTERS[name](value, name)
+            args[name] = _COLUMNS[name](value, name)
             when.add(name)
     return args, frozenset(when)
 
@@ -222,7 +220,8 @@ def _status(value: object) -> tuple[list[int], set[str]]:
         raise InvalidInput(
             f"status is {value!r}; expected one of {', '.join(JobStatus)}", field="status"
         ) from error
-    codes = [info.code for info in STAGES.values() if info.kind in _KINDS[status]]
+    hold = Hold.PAUSE if status is JobStatus.PAUSED else Hold.NONE
+    codes = [code for code in STAGES if status_of(code, hold) is status]
     flags = {"stages"}
     if status is JobStatus.PAUSED:
         flags.add("paused")
@@ -231,14 +230,13 @@ def _status(value: object) -> tuple[list[int], set[str]]:
     return codes, flags
 
 
-_FILTERS: dict[str, Callable[[Any, str], Any]] = {
+# The filters that compare one column with one value.
+_COLUMNS: dict[str, Callable[[Any, str], Any]] = {
     "stage": lambda value, field: check_stage(value, field).value,
-    "status": lambda value, _: _status(value),
     "author": check_author,
     "author_id": check_id,
     "guild_id": check_id,
     "job_type": lambda value, field: check_job_type(value, field).value,
     "since": check_time,
     "until": check_time,
-    "archived": check_bool,
 }

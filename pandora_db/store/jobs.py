@@ -6,12 +6,13 @@ from pandora_db.store.events import Events
 from pandora_db.store.job_inserts import JobInserts
 from pandora_db.store.job_moves import JobMoves
 from pandora_db.store.job_queries import JobQueries
+from pandora_db.store.job_updates import JobUpdates
 
 
-class Store(JobInserts, JobMoves, JobQueries, Events):
+class Store(JobInserts, JobMoves, JobUpdates, JobQueries, Events):
     """The permanent job log on one session.
 
     Every call checks its arguments before any SQL, and returns after its commit; inside a
-    transaction that commit is the transaction's. Every mutating call takes an `operation_id`, by
-    which a call whose answer was lost is repeated without being done twice.
+    transaction that commit is the transaction's. Every call that changes a job takes an
+    `operation_id`, by which a call whose answer was lost is repeated without being done twice.
     """

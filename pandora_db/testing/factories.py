@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pandora_db.models.checks import Json
     from pandora_db.store import Store
 
-_FINISHED = frozenset({Stage.UPLOADED, Stage.FAILED, Stage.DECLINED, Stage.CANCELLED})
 # A plausible Discord id of 2024: too large for a float, as real ones are.
 _FIRST_SNOWFLAKE = 1_200_000_000_000_000_001
 
@@ -73,6 +72,7 @@ async def insert_job_at(
         store: an open handle, or the `tx` of its transaction.
         stage: where the job is to stand.
         archived: whether it is archived too; None archives it if the stage is a finished one.
+            A cancelled or declined job always is.
         **overrides: fields of `Job`, as for `make_job`.
 
     Raises:
@@ -88,6 +88,6 @@ async def insert_job_at(
         await store.update_stage(job_id, stage)
     if stage is Stage.FAILED:
         await store.update_job(job_id, error="ffmpeg exited with code 1")
-    if archived if archived is not None else stage in _FINISHED:
+    if stage.terminal if archived is None else archived:
         await store.archive_job(job_id)
     return job_id

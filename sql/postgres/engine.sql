@@ -4,7 +4,7 @@
 SELECT 1
 
 -- name: current_transaction :one
-SELECT pg_current_xact_id_if_assigned()::text
+SELECT pg_current_xact_id_if_assigned()::text, pg_postmaster_start_time()
 
 -- Who serves a connection, so that it can be asked after when the connection is lost.
 -- name: backend :one
@@ -17,9 +17,10 @@ SELECT coalesce(bool_or(wait_event IS DISTINCT FROM 'ClientRead' OR pg_terminate
 FROM pg_catalog.pg_stat_activity
 WHERE pid = :pid::integer AND backend_start = :backend_start::timestamptz
 
--- Whether a COMMIT whose answer was lost took place.
+-- Whether a COMMIT whose answer was lost took place. A server that crashed may give the number
+-- of a transaction that it lost to another one: the start time tells.
 -- name: transaction_status :one
-SELECT pg_xact_status(:transaction::text::xid8)
+SELECT pg_xact_status(:transaction::text::xid8), pg_postmaster_start_time()
 
 -- name: lock_schema :one
 SELECT pg_advisory_xact_lock(hashtext('pandora_db schema ' || '{schema}')) IS NULL

@@ -32,7 +32,9 @@ WITH op AS MATERIALIZED (
            job_type, preset, preset_concat, link, directory, ready, message_id, channel_id,
            statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
            idempotency_key, priority, config::jsonb, operation_id::uuid, statement_timestamp()
-    FROM op ORDER BY n
+    FROM op
+    WHERE NOT EXISTS (SELECT FROM {schema}.jobs WHERE operation_id = op.operation_id::uuid)   -- when: repeated
+    ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING job_id, ready, operation_id
 ), recorded AS (
@@ -75,12 +77,11 @@ SELECT job_id FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
 SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
        statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp()
 
--- The events of rows that load() brought in under consecutive operation ids.
--- name: record_loaded :many
+-- The events of rows that load() brought in.
+-- name: record_loaded :none
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, statement_timestamp(), 1, ready, 0, operation_id
-FROM {schema}.jobs
-WHERE operation_id BETWEEN :first::text::uuid AND :last::text::uuid
+SELECT job_id, 1, statement_timestamp(), 1, ready, 0, :operation_id::text::uuid
+FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
 
 -- An operation that may have been done before is not done again, even if the job has moved on.
 -- fragment: not_done

@@ -1,5 +1,5 @@
 -- name: find_relations :many
-SELECT relname, relkind::text FROM pg_catalog.pg_class
+SELECT relname, CASE relkind WHEN 'r' THEN 'table' ELSE relkind::text END FROM pg_catalog.pg_class
 WHERE relnamespace = to_regnamespace('{schema}') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 
 -- name: find_indexes :many
@@ -22,7 +22,7 @@ CREATE TABLE {schema}.pandora_migrations (
     applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
 )
 
--- name: record_migration :many
+-- name: record_migration :none
 INSERT INTO {schema}.pandora_migrations (version, name, checksum)
 VALUES (:version::integer, :name::text, :checksum::text)
 

@@ -8,20 +8,33 @@ error, config, updated_at
 -- fragment: now
 strftime('%Y-%m-%d %H:%M:%f', 'now')
 
--- One writer, so the number that was counted up is still ours in the next statement. The answer is a
--- statement of its own: RETURNING costs three times as much. job_events has no rowid to be the last.
+-- Above every id that is stored, was deleted, or was given out by number (job_ids): what is stored
+-- counts itself, so an insert need not write a counter. Discord's ids, and all where JSON readers
+-- soon lose digits, do not count.
+-- fragment: next_id
+(SELECT 1 + max(
+    value,
+    coalesce((SELECT max(job_id) FROM {schema}.jobs WHERE job_id < 4503599627370496), 0),
+    coalesce((SELECT max(job_id) FROM {schema}.job_deletions WHERE job_id < 4503599627370496), 0)
+) FROM {schema}.job_ids)
+
+-- No answer is lost inside a process: only an operation id that the caller knows is worth an index.
+-- The answer is a statement of its own: RETURNING costs three times as much. job_events has no rowid
+-- to be the last.
 -- name: insert_job :batch
-UPDATE {schema}.job_ids SET value = value + 1 WHERE :job_id IS NULL;
 INSERT INTO {schema}.jobs (
     job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
     message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority, config,
-    operation_id, updated_at
+    operation_id,   -- when: repeated
+    updated_at
 )
 VALUES (
-    coalesce(:job_id, (SELECT value FROM {schema}.job_ids)), :author,
+    coalesce(:job_id, {next_id}), :author,
     coalesce(:requested_at, CAST(strftime('%s', 'now') AS INTEGER)), :job_type, :preset,
     :preset_concat, :link, :directory, :ready, :message_id, :channel_id, :author_id, :guild_id,
-    :external_id, :idempotency_key, :priority, :config, :operation_id, {now}
+    :external_id, :idempotency_key, :priority, :config,
+    :operation_id,   -- when: repeated
+    {now}
 )
 ON CONFLICT DO NOTHING;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
@@ -43,10 +56,10 @@ SELECT 0
 SELECT count(*) FROM (SELECT 1 FROM {schema}.jobs WHERE NOT archived LIMIT :limit)
 
 -- name: get_next_job_id :batch
-UPDATE {schema}.job_ids SET value = value + :count RETURNING value
+UPDATE {schema}.job_ids SET value = {next_id} - 1 + :count RETURNING value
 
 -- name: reserve_job_ids :one
-UPDATE {schema}.job_ids SET value = value + :count RETURNING value - :count + 1, value, NULL
+UPDATE {schema}.job_ids SET value = {next_id} - 1 + :count RETURNING value - :count + 1, value, NULL
 
 -- name: find_taken_between :many
 SELECT job_id FROM {schema}.jobs WHERE job_id BETWEEN :first AND :last
@@ -57,12 +70,11 @@ SELECT job_id FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:j
 -- name: stamp :one
 SELECT CAST(strftime('%s', 'now') AS INTEGER), {now}, {now}
 
--- The events of rows that load() brought in under consecutive operation ids.
--- name: record_loaded :many
+-- The events of rows that load() brought in.
+-- name: record_loaded :none
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, {now}, 1, ready, 0, operation_id
-FROM {schema}.jobs
-WHERE operation_id BETWEEN :first AND :last
+SELECT job_id, 1, {now}, 1, ready, 0, :operation_id
+FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:job_ids))
 
 -- An operation that may have been done before is not done again, even if the job has moved on.
 -- fragment: not_done
@@ -131,11 +143,10 @@ SET author_id     = CASE WHEN :fields & 1 THEN :author_id ELSE author_id END,
     updated_at    = {now}
 WHERE job_id = :job_id
   AND {not_done}   -- when: repeated
-;
+RETURNING job_id;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
 SELECT job_id, event_seq, updated_at, 9, ready, attempt, :operation_id, :detail
-FROM {schema}.jobs WHERE job_id = :job_id AND :event = 1 AND changes() = 1;
-SELECT job_id FROM {schema}.jobs WHERE job_id = :job_id
+FROM {schema}.jobs WHERE job_id = :job_id AND :event = 1 AND changes() = 1
 
 -- The trigger wrote the line of the deletion; it cannot know whose operation it was.
 -- name: delete_job :batch
@@ -163,13 +174,14 @@ SELECT {job_columns} FROM {schema}.jobs WHERE job_id = :job_id
 -- name: get_jobs_by_ids :many
 SELECT {job_columns} FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:job_ids))
 
+-- NULLS FIRST and NULLS LAST are said here where PostgreSQL does so by itself.
 -- name: get_jobs_by_stage :many
 SELECT {job_columns} FROM {schema}.jobs
 WHERE ready = :stage AND NOT archived
-ORDER BY requested_at, job_id
+ORDER BY requested_at NULLS LAST, job_id
 
 -- name: get_active_jobs :many
-SELECT {job_columns} FROM {schema}.jobs WHERE NOT archived ORDER BY requested_at, job_id
+SELECT {job_columns} FROM {schema}.jobs WHERE NOT archived ORDER BY requested_at NULLS LAST, job_id
 
 -- name: get_queue_length :one
 SELECT count(*) FROM {schema}.jobs WHERE NOT archived
@@ -178,7 +190,7 @@ SELECT count(*) FROM {schema}.jobs WHERE NOT archived
 SELECT {job_columns} FROM {schema}.jobs
 WHERE author = :author         -- when: by_name
 WHERE author_id = :author_id   -- when: by_id
-ORDER BY requested_at DESC, job_id DESC LIMIT :limit
+ORDER BY requested_at DESC NULLS FIRST, job_id DESC LIMIT :limit
 
 -- name: get_completed_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
@@ -187,7 +199,7 @@ ORDER BY completed_at DESC, job_id DESC LIMIT :limit
 
 -- name: get_recent_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
-ORDER BY requested_at DESC, job_id DESC LIMIT :limit
+ORDER BY requested_at DESC NULLS FIRST, job_id DESC LIMIT :limit
 
 -- fragment: job_filters
 AND ready = :stage                                        -- when: stage
@@ -208,8 +220,8 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
 AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
-AND requested_at IS NULL AND job_id < :after_job_id                 -- when: after_null
-ORDER BY requested_at DESC, job_id DESC
+AND (requested_at IS NOT NULL OR job_id < :after_job_id)             -- when: after_null
+ORDER BY requested_at DESC NULLS FIRST, job_id DESC
 LIMIT :limit OFFSET :offset
 
 -- name: count_jobs :one

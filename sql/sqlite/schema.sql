@@ -15,7 +15,7 @@ CREATE TABLE pandora_migrations (
     applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 ) STRICT
 
--- name: record_migration :many
+-- name: record_migration :none
 INSERT INTO {schema}.pandora_migrations (version, name, checksum) VALUES (:version, :name, :checksum)
 
 -- libpndb knows PostgreSQL only: no table of this dialect can be its.

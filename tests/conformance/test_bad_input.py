@@ -104,6 +104,7 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("update_job", {"job_id": 1, "output": {"a": float("inf")}}, "output.a is inf"),
     ("update_job", {"job_id": 1, "progress_data": {"a": b""}}, "progress_data.a is a value of"),
     ("update_job", {"job_id": 1, "error": 5}, "error is 5; expected text or an exception"),
+    ("update_job", {"job_id": 1, "config": [1]}, "config is a value of type list; expected a dict"),
     ("update_job", {"job_id": 1, "author": "x"}, "does not set author"),
 ]
 

@@ -37,6 +37,9 @@ ONE_DIALECT_ONLY = {
         "load_jobs",  # COPY, on PostgreSQL, has no text
         "last_reserved_id",  # a sequence of PostgreSQL is not rolled back
         "keep_reserved_ids",
+        "next_job_id",  # a crowd of inserts is numbered before it is stored
+        "record_inserted",  # and leaves its events, as one of update_stage does, by executemany
+        "record_stage",
     },
     "postgres": {
         "ping",  # SQLite's is a hop into the thread
@@ -75,7 +78,7 @@ def test_both_folders_have_the_same_queries_in_the_same_files() -> None:
     for dialect, other in (("sqlite", "postgres"), ("postgres", "sqlite")):
         alone = {name for name, file in found[dialect].items() if found[other].get(name) != file}
         private = ONE_DIALECT_ONLY[dialect]
-        assert alone - private <= {"now"}, dialect
+        assert alone - private <= {"now", "next_id"}, dialect
         assert private <= alone, "the allow-list names what is not there"
         assert {found[dialect][name] for name in private} <= {"engine.sql"}
 
@@ -202,14 +205,11 @@ async def test_every_query_is_accepted_by_the_migrated_schema(db: JobDb, db_url:
                         ) from error
                     assert len(prepared.get_parameters()) == len(statement.parameters)
                     if query.shape != "script":
-                        assert prepared.get_attributes() or query.name in _SILENT, query.name
+                        answers = bool(prepared.get_attributes())
+                        assert answers == (query.shape != "none"), query.name
         finally:
             await connection.close()
     assert count > 3000
-
-
-_SILENT = {"record_loaded", "record_migration", "insert_stage"}
-"""Queries of PostgreSQL that write and answer nothing."""
 
 
 async def test_columns_of_jobs_come_in_the_order_of_job_row(db: JobDb, db_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pandora_db import Duplicate, InvalidInput, Job, JobDb, JobRow, PandoraDbError, Preset, Stage
-from pandora_db.store.job_moves import JobChanges
+from pandora_db.store.job_updates import JobChanges
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -127,6 +128,9 @@ def comparable(row: JobRow | None) -> dict[str, Any]:
     return fields
 
 
+NUMBERS = itertools.count(10**7)
+
+
 @BOUNDED
 @given(arguments=JOBS)
 async def test_a_job_is_stored_and_read_back_equal_or_refused(
@@ -138,6 +142,8 @@ async def test_a_job_is_stored_and_read_back_equal_or_refused(
         return  # before any database is in play
     if job.requested_at is None:
         job = job.model_copy(update={"requested_at": 7})
+    if job.job_id is None:  # which number is generated beside given ones is each engine's own
+        job = job.model_copy(update={"job_id": next(NUMBERS)})
 
     sqlite, postgres = [await verdict(db.insert_job(job)) for db in both]
     assert sqlite == postgres

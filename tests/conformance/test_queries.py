@@ -141,6 +141,23 @@ async def test_iter_jobs_walks_through_all_pages(db: JobDb, rows: list[JobRow]) 
         assert some == [row for row in rows if row.status is JobStatus.FAILED]
 
 
+async def test_jobs_without_a_time_of_request_stand_in_one_place_and_on_some_page(
+    db: JobDb, raw: Raw
+) -> None:
+    for number in (1, 2):
+        await db.insert_job(make_job(job_id=number, author="mika", requested_at=START + number))
+    for number in (3, 4):  # another program's
+        raw("INSERT INTO jobs (job_id, author, ready) VALUES (%s, 'mika', 0)", number)
+
+    for page_size in (1, 2, 3, 4):
+        paged = [row async for row in db.iter_jobs(page_size=page_size)]
+        assert ids(paged) == [4, 3, 2, 1]
+    assert ids(await db.get_jobs()) == ids(await db.get_recent_jobs()) == [4, 3, 2, 1]
+    assert ids(await db.get_user_history("mika")) == [4, 3, 2, 1]
+    assert ids(await db.get_active_jobs()) == [1, 2, 3, 4]
+    assert ids(await db.get_jobs_by_stage(Stage.QUEUED)) == [1, 2, 3, 4]
+
+
 async def test_iter_jobs_holds_nothing_between_pages(db: JobDb, rows: list[JobRow]) -> None:
     seen = 0
     async for row in db.iter_jobs(page_size=5):
@@ -319,7 +336,7 @@ async def test_bad_arguments_of_queries_are_refused_before_any_sql(
             await getattr(db, method)(**arguments)
         assert message in str(caught.value), (method, arguments, str(caught.value))
         assert caught.value.field in {*arguments, None}, (method, arguments)
-    with pytest.raises(InvalidInput, match="limit is 0"):
+    with pytest.raises(InvalidInput, match="page_size is 0"):
         _ = [row async for row in db.iter_jobs(page_size=0)]
 
 

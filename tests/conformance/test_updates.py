@@ -9,7 +9,7 @@ import pytest
 
 from pandora_db import EventKind, InvalidInput, JobDb, JobRow, Stage
 from pandora_db.models.limits import MAX_ERROR
-from pandora_db.store.job_moves import JobChanges
+from pandora_db.store.job_updates import JobChanges
 from pandora_db.testing import make_job
 
 

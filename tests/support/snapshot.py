@@ -1,7 +1,7 @@
 """Write `sql/<dialect>/schema.txt` anew after a migration was added.
 
-    python -m tests.support.snapshot :memory:
-    python -m tests.support.snapshot postgresql://…/an_empty_database
+python -m tests.support.snapshot :memory:
+python -m tests.support.snapshot postgresql://…/an_empty_database
 """
 
 from __future__ import annotations

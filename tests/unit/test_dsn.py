@@ -47,7 +47,6 @@ def test_sqlite_files(url: str | Path, path: str) -> None:
     target = parse_dsn(url, {})
     assert target == SqliteTarget(Path(path))
     assert target.describe() == str(target) == path
-    assert target.dialect == "sqlite"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,6 @@ def test_sqlite_files(url: str | Path, path: str) -> None:
 def test_memory(url: str | Path) -> None:
     target = parse_dsn(url, {})
     assert target == SqliteTarget(None)
-    assert target.memory
     assert target.describe() == ":memory:"
 
 

@@ -22,7 +22,7 @@ EXAMPLES: list[PandoraDbError] = [
     errors.ForeignKeyViolation("x", constraint="c"),
     errors.InvalidTransition(5, "FAILED", "QUEUED", "use retry_job"),
     errors.QueueFull(5),
-    errors.LeaseLost(5),
+    errors.WriteRefused("job 5 stayed as it was"),
     errors.OutcomeUnknown(OPERATION, "insert_job"),
     errors.SchemaMissing("the table jobs is missing"),
     errors.SchemaTooNew(9, 1),

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 
 from pandora_db.config import Settings
-from pandora_db.drivers.base import MIGRATION_PATIENCE, NO_FLAGS, Args, Guard, Row, Session, Unit
+from pandora_db.drivers.base import NO_FLAGS, Args, Guard, Row, Session, Unit
 from pandora_db.drivers.postgres.errors import LOST, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
@@ -22,7 +23,13 @@ from pandora_db.drivers.postgres.pool import Pool
 from pandora_db.drivers.postgres.transaction import PostgresTransaction, bound
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget
-from pandora_db.errors import ConnectionFailed, OutcomeUnknown, PoolTimeout, StatementTimeout
+from pandora_db.errors import (
+    ConnectionFailed,
+    OutcomeUnknown,
+    PandoraDbError,
+    PoolTimeout,
+    StatementTimeout,
+)
 from pandora_db.models.health import Health
 from pandora_db.sqlfiles import Catalogue, Dialect
 
@@ -85,8 +92,8 @@ class PostgresDriver:
             options["server_settings"] = {
                 "application_name": self._address.application_name or settings.application_name,
                 "TimeZone": "UTC",
-                "statement_timeout": str(round(settings.statement_timeout * 1000)),
-                "lock_timeout": str(round(settings.lock_timeout * 1000)),
+                "statement_timeout": _milliseconds(settings.statement_timeout),
+                "lock_timeout": _milliseconds(settings.lock_timeout),
                 # A plan made while the table was small must not keep its sequential scan. A table
                 # that was never analysed looks full of live rows: parallel workers and a sort,
                 # 9 ms for 120 rows, where the index has them in order.
@@ -108,11 +115,12 @@ class PostgresDriver:
 
     async def close(self) -> None:
         """Let running calls end within `close_timeout`, then disconnect; may be called again."""
-        if self.guard.state != "open" or self.guard.forked:
+        if self.guard.state != "open" or self.guard.elsewhere:
             return
         self.guard.state = "closed"
+        deadline = asyncio.get_running_loop().time() + self._settings.close_timeout
         try:
-            async with asyncio.timeout(self._settings.close_timeout):
+            async with asyncio.timeout_at(deadline):
                 for lane in self._lanes.values():
                     await lane.drain()
         except BaseException as error:
@@ -121,7 +129,7 @@ class PostgresDriver:
             if not isinstance(error, TimeoutError):
                 raise
         finally:
-            await finish(self._pool.close())
+            await finish(self._pool.close(deadline))
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
         """See `Session.read`; a connection that died in the pool is replaced once."""
@@ -135,11 +143,14 @@ class PostgresDriver:
             except (*LOST, asyncpg.PostgresError) as error:
                 lost = isinstance(error, LOST)
                 if lost:
-                    self._pool.lose(connection, error)
+                    self._pool.lose(connection)
                 else:
                     self._pool.give(connection)
                 if last or not (lost or isinstance(error, asyncpg.InvalidCachedStatementError)):
                     raise translate(error, self._target) from error
+            except (ValueError, OverflowError) as error:  # asyncpg, of a time beyond Python's
+                self._pool.discard(connection)
+                raise PandoraDbError(f"a stored value cannot be read: {error}") from error
             except BaseException:  # cancelled: the statement may run on
                 self._pool.discard(connection)
                 raise
@@ -193,7 +204,7 @@ class PostgresDriver:
                 try:
                     with self.guard.inside():
                         yield transaction
-                    failure, number = await finish(self._commit(transaction))
+                    failure, number, server = await finish(self._commit(transaction))
                 except BaseException:
                     await finish(transaction.roll_back())
                     raise
@@ -201,40 +212,48 @@ class PostgresDriver:
                     transaction.over = True
                 if failure is not None and number is not None:
                     self._pool.discard(connection)
-                    await self._find_commit(number, connection, failure)
+                    await self._find_commit(number, server, connection, failure)
                 return
 
     async def _commit(
         self, transaction: PostgresTransaction
-    ) -> tuple[ConnectionFailed | None, str | None]:
-        """Commit; when the answer is lost, why, and the number to ask after it by."""
-        # Asked beforehand; a transaction that wrote nothing has none.
-        ((number,),) = await transaction.read("current_transaction", {})
+    ) -> tuple[ConnectionFailed | None, str | None, datetime]:
+        """Commit; when the answer is lost: why, and the number and server to ask after it by."""
+        # Asked beforehand; a transaction that wrote nothing has no number.
+        ((number, server),) = await transaction.read("current_transaction", {})
         try:
             await transaction.run("COMMIT")
         except ConnectionFailed as error:
-            return error, number
-        return None, number
+            return error, number, server
+        return None, number, server
 
     async def _find_commit(
-        self, number: str, lost: asyncpg.Connection[asyncpg.Record], failure: ConnectionFailed
+        self,
+        number: str,
+        server: datetime,
+        lost: asyncpg.Connection[asyncpg.Record],
+        failure: ConnectionFailed,
     ) -> None:
         query = self.queries.get("transaction_status")
         values = query.statements[0].bind({"transaction": number})
         deadline = asyncio.get_running_loop().time() + self._settings.outcome_timeout
-        aborted = False
         while asyncio.get_running_loop().time() < deadline:
-            with suppress(*LOST, ConnectionFailed, PoolTimeout):
+            status: object = "in progress"
+            started: object = server
+            try:
                 async with asyncio.timeout_at(deadline), self._pool.connection() as connection:
                     await self._pool.wait_for_end_of(lost, connection)
-                    status = await connection.fetchval(query.text, *values)
-                if status == "committed":
-                    return
-                if status is None:
-                    break
-                aborted = status == "aborted"
-            if aborted:
+                    status, started = await _one(connection, query.text, values)
+            except asyncpg.InvalidParameterValueError:  # a crash took the number back: never done
+                raise failure from None
+            except (*LOST, ConnectionFailed, PoolTimeout):
+                pass  # the server is away
+            if status == "committed" and started == server:
+                return
+            if status == "aborted":
                 raise failure
+            if status in {"committed", None}:
+                break
             await asyncio.sleep(0.05)
         raise OutcomeUnknown(None, "the transaction") from failure
 
@@ -262,13 +281,25 @@ class PostgresDriver:
     async def _migrating(self) -> AsyncGenerator[PostgresMigrator, None]:
         async with self._pool.connection() as connection:
             migrator = PostgresMigrator(connection, self.queries, self._target)
-            await migrator.begin(self._settings.lock_timeout, MIGRATION_PATIENCE)
+            await migrator.begin(self._settings.lock_timeout)
             try:
                 yield migrator
             except BaseException:
                 await finish(migrator.roll_back())
                 raise
             await finish(migrator.run("COMMIT"))
+
+
+async def _one(
+    connection: asyncpg.Connection[asyncpg.Record], text: str, values: tuple[Any, ...]
+) -> tuple[object, object]:
+    (row,) = await connection.fetch(text, *values)
+    return row[0], row[1]
+
+
+def _milliseconds(seconds: float) -> str:
+    """As the server takes it: 0 would mean no limit, and it counts in 32 bits."""
+    return str(min(max(round(seconds * 1000), 1), 2**31 - 1))
 
 
 def _why(error: BaseException) -> str:

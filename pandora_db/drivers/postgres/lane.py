@@ -113,7 +113,7 @@ class Lane:
         except (*LOST, asyncpg.PostgresError) as error:
             lost = connection if isinstance(error, LOST) else None
             if lost:
-                self._pool.lose(connection, error)
+                self._pool.lose(connection)
             else:
                 self._pool.give(connection)
                 if not isinstance(error, AGAIN):
@@ -255,9 +255,7 @@ class Lane:
                 failure = error
                 if lost is None:
                     deadline = self._loop.time() + self._settings.outcome_timeout
-                log.warning(
-                    "%s: the connection to %s was lost; looking again", self._name, self._target
-                )
+                log.info("%s: looking again for what became of it", self._name)
             except PandoraDbError as error:  # there is no connection to be had
                 failure = error
                 if lost is None:

@@ -121,7 +121,7 @@ class Pool:
             yield connection
         except Exception as error:
             if isinstance(error, LOST):
-                self.lose(connection, error)
+                self.lose(connection)
             elif connection.is_closed() or connection.is_in_transaction():
                 self.discard(connection)
             else:
@@ -154,17 +154,18 @@ class Pool:
         self._open_more()
         self._notice_end()
 
-    def lose(self, connection: Connection, error: BaseException) -> None:
-        """Throw a lost connection away; after silence the idle ones too, which share its line."""
-        self.discard(connection)
-        if isinstance(error, TimeoutError):
-            idle = [one for one, _ in self._idle]
-            self._idle.clear()
-            for one in idle:
-                self.discard(one)
+    def lose(self, connection: Connection) -> None:
+        """Throw a lost connection away, and the idle ones: what took it may have taken them too."""
+        log.warning("a connection to %s was lost", self.target)
+        idle = [one for one, _ in self._idle]
+        self._idle.clear()
+        for one in (connection, *idle):
+            self.discard(one)
 
-    async def close(self) -> None:
-        """Wait up to `close_timeout` for connections in use, then cut the rest off."""
+    async def close(self, deadline: float | None = None) -> None:
+        """Wait for connections in use until `deadline` (loop time), then cut the rest off."""
+        if deadline is None:
+            deadline = self._loop.time() + self._settings.close_timeout
         self._closing = self._loop.create_future()
         if self._reaper:
             self._reaper.cancel()
@@ -175,7 +176,7 @@ class Pool:
         self._idle.clear()
         await self._stop_opening()
         try:
-            async with asyncio.timeout(self._settings.close_timeout):
+            async with asyncio.timeout_at(deadline):
                 for connection in idle:
                     await connection.close()
                     self._born.pop(connection, None)

@@ -60,9 +60,11 @@ class PostgresTransaction:
         rows = await self._fetch(query.text, columns)
         return rows[0][1:] if rows else None
 
-    async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
+    async def write_all(
+        self, name: str, args: Sequence[Args], *, repeated: bool = False
+    ) -> list[Row | None]:
         """See `Unit.write_all`."""
-        query = self._queries.get(name)
+        query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
         columns = zip(*map(query.statements[0].bind, args), strict=True)
         results: list[Row | None] = [None] * len(args)
         for row in await self._fetch(query.text, tuple(columns)):

@@ -87,14 +87,14 @@ class SqliteDriver:
             )
 
     async def _open(self) -> None:
-        worker = Worker()
+        worker = Worker(self.queries)
         writer = await self._connect(_writer_pragmas(self._settings, memory=self._memory))
         self._writer = Lane(writer, worker.write_all, self._settings, self._path)
         self._reader = self._writer
         self._lanes = (self._writer,)
         if not self._memory:
             reader = await self._connect(_READER_PRAGMAS)
-            self._reader = Lane(reader, Worker().read_all, self._settings, self._path)
+            self._reader = Lane(reader, Worker(self.queries).read_all, self._settings, self._path)
             self._lanes = (self._writer, self._reader)
 
     async def _connect(self, pragmas: Sequence[str]) -> Hop:
@@ -112,7 +112,7 @@ class SqliteDriver:
 
     async def close(self) -> None:
         """Let running calls end within `close_timeout`, then disconnect; may be called again."""
-        if self.guard.state != "open" or self.guard.forked:
+        if self.guard.state != "open" or self.guard.elsewhere:
             return
         self.guard.state = "closed"
         try:
@@ -236,6 +236,9 @@ def _writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
         # 16 MB. A checkpoint writes a page once, however often it changed: fewer of them made
         # updates of 20,000 jobs a quarter faster. Larger gained nothing more.
         "wal_autocheckpoint = 4000",
+        # A table with triggers makes every statement keep what it overwrites; in a temporary file
+        # that doubled the cost of an insert.
+        "temp_store = MEMORY",
     )
 
 

@@ -25,9 +25,12 @@ _UNIQUE = re.compile(r"UNIQUE constraint failed: \w+\.(\w+)")
 
 
 def translate(  # noqa: C901, PLR0911 - one line per fact
-    error: sqlite3.Error, path: str
+    error: Exception, path: str
 ) -> PandoraDbError:
     """The error of ours that says what `error` says; the caller raises it `from error`."""
+    if not isinstance(error, sqlite3.Error):
+        # What no column can hold: a lone surrogate, an int of more than 64 bits, an odd object.
+        return InvalidInput(f"SQLite takes no such value: {type(error).__name__}")
     code = getattr(error, "sqlite_errorcode", None)
     text = str(error)
     primary = (code or 0) & 0xFF

@@ -22,6 +22,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _Landing:
+    """What aiosqlite's thread takes for a future: a turn of the loop cheaper than a real one."""
+
+    __slots__ = ("_land", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, land: Callable[[Any], None]) -> None:
+        self._loop = loop
+        self._land = land
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: object) -> None:
+        self._land(result)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._land(error)
+
+
 class Hop:
     """A SQLite connection in its own thread."""
 
@@ -70,8 +92,7 @@ class Hop:
         After `limit` seconds the statement that then runs is interrupted.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        if self._closed or not self._connection._running:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            # Its thread is gone, or ends before it would come to this.
+        if self._ended:
             future.set_exception(HandleClosed("the connection was closed"))
             return future
         if limit is not None:
@@ -79,6 +100,20 @@ class Hop:
             future.add_done_callback(lambda _: alarm.cancel())
         self._queue.put_nowait((future, partial(work, self._raw)))
         return future
+
+    def post(
+        self, work: Callable[[sqlite3.Connection], T], land: Callable[[T | BaseException], None]
+    ) -> None:
+        """Queue `work`; `land` is called in the loop with what it returned or raised."""
+        if self._ended:
+            land(HandleClosed("the connection was closed"))
+        else:
+            self._queue.put_nowait((_Landing(self._loop, land), partial(work, self._raw)))
+
+    @property
+    def _ended(self) -> bool:
+        # The thread is gone, or ends before it would come to what is queued now.
+        return self._closed or not self._connection._running  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def interrupt(self) -> None:
         """Stop the statement that is running, from any thread."""

@@ -18,7 +18,7 @@ from pandora_db.config import Settings
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result
-from pandora_db.errors import PoolTimeout
+from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
 Call = tuple[Query, Mapping[str, Any]]
@@ -89,13 +89,13 @@ class Lane:
         await self._quiet.wait()
 
     async def _wait_for_room(self) -> None:
-        while len(self._queue) >= self._settings.max_pending:
-            self._room.clear()
-            try:
-                async with asyncio.timeout(self._settings.acquire_timeout):
+        try:
+            async with asyncio.timeout(self._settings.acquire_timeout):
+                while len(self._queue) >= self._settings.max_pending:
+                    self._room.clear()
                     await self._room.wait()
-            except TimeoutError:
-                raise self._too_long() from None
+        except TimeoutError:
+            raise self._too_long() from None
 
     def _enter(self, call: Call | None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -141,28 +141,29 @@ class Lane:
         self._busy = True
         self._crowd = len(batch) > 1
         calls = [waiting.call for waiting in batch if waiting.call is not None]
-        flight = self.hop.submit(lambda connection: self._fly(connection, calls))
         alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
-        flight.add_done_callback(lambda landed: self._land(batch, landed, alarm))
+        self.hop.post(
+            lambda connection: self._fly(connection, calls),
+            lambda landed: self._land(batch, landed, alarm),
+        )
 
     def _land(
         self,
         batch: list[_Waiting],
-        flight: asyncio.Future[list[Result]],
+        landed: list[Result] | BaseException,
         alarm: asyncio.TimerHandle,
     ) -> None:
         alarm.cancel()
-        failure = flight.exception()
-        results: Sequence[Any] = [failure] * len(batch) if failure else flight.result()
+        results: Sequence[Any] = landed if isinstance(landed, list) else [landed] * len(batch)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
                 continue
-            if isinstance(result, sqlite3.Error):
+            if isinstance(result, PandoraDbError):
+                waiting.future.set_exception(result)
+            elif isinstance(result, Exception):
                 ours = translate(result, self._path)
                 ours.__cause__ = result
                 waiting.future.set_exception(ours)
-            elif isinstance(result, BaseException):
-                waiting.future.set_exception(result)
             else:
                 waiting.future.set_result(result)
         self._release()
@@ -181,6 +182,8 @@ class Lane:
             waiting = self._queue.popleft()
             if not waiting.future.done():
                 waiting.future.set_exception(self._too_long())
+        if len(self._queue) < self._settings.max_pending:
+            self._room.set()
         if self._queue:
             self._patience = self._loop.call_at(self._queue[0].since + limit, self._expire)
 

@@ -47,7 +47,7 @@ class SqliteTransaction:
         self._limit = statement_timeout
         self._queries = queries
         self._path = path
-        self._worker = Worker()
+        self._worker = Worker(queries)
         self._turn = asyncio.Lock()
         self._depth = depth
         self._pid = os.getpid()
@@ -69,16 +69,18 @@ class SqliteTransaction:
         rows = await self._operate(name, args, REPEATED if repeated else NO_FLAGS)
         return rows[0] if rows else None
 
-    async def write_all(self, name: str, args: Sequence[Args]) -> list[Row | None]:
+    async def write_all(
+        self, name: str, args: Sequence[Args], *, repeated: bool = False
+    ) -> list[Row | None]:
         """See `Unit.write_all`."""
-        query = self._queries.get(name)
+        query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
 
         def operate(connection: sqlite3.Connection) -> list[Result]:
             return [self._worker.run_alone(connection, query, one) for one in args]
 
         results: list[Row | None] = []
         for result in await self._take_turn(operate, self._limit):
-            if isinstance(result, sqlite3.Error):
+            if isinstance(result, Exception):
                 raise translate(result, self._path) from result
             results.append(result[0] if result else None)
         return results
@@ -154,7 +156,7 @@ class SqliteTransaction:
             return self._worker.run_alone(connection, query, values)
 
         result = await self._take_turn(operate, self._limit)
-        if isinstance(result, sqlite3.Error):
+        if isinstance(result, Exception):
             raise translate(result, self._path) from result
         return result
 

@@ -10,17 +10,31 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
-from pandora_db.sqlfiles import Query
+from pandora_db.drivers.sqlite.crowd import (
+    Call,
+    NotAlike,
+    by_ids,
+    is_crowd,
+    runs,
+    wanted_ids,
+    write_crowd,
+)
+from pandora_db.sqlfiles import Catalogue, Query
 
 Converter = tuple[int, Callable[[Any], Any]]
-Result = list[Any] | sqlite3.Error
+Result = list[Any] | Exception
+# sqlite3 raises the last three for a value that it cannot bind.
+REFUSED = (sqlite3.Error, ValueError, TypeError, OverflowError)
 
 
-def _time(text: str) -> datetime:
+def _time(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(f"{text}+00:00")  # ten times as fast as replace()
     except ValueError:  # another program's, with an offset of its own or no time of day
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        try:
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        except ValueError:  # no time at all; the rest of the row can still be read
+            return None
 
 
 # SQLite knows neither booleans nor times; these are the columns that hold them.
@@ -37,9 +51,10 @@ _READ_AS: dict[str, Callable[[Any], Any]] = {
 class Worker:
     """Runs queries on one connection, in its thread only."""
 
-    __slots__ = ("_converters",)
+    __slots__ = ("_converters", "_queries")
 
-    def __init__(self) -> None:
+    def __init__(self, queries: Catalogue) -> None:
+        self._queries = queries
         self._converters: dict[str, tuple[Converter, ...]] = {}
 
     def run(self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any]) -> list[Any]:
@@ -64,22 +79,34 @@ class Worker:
                 rows[index] = _convert(row, converters)
         return rows
 
-    def read_all(
-        self, connection: sqlite3.Connection, calls: Sequence[tuple[Query, Mapping[str, Any]]]
-    ) -> list[Result]:
+    def read_all(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
         """Independent reads in one hop."""
         with closing(plain_cursor(connection)) as cursor:
+            found = self._find_crowd(cursor, calls)
             results: list[Result] = []
             for query, args in calls:
+                if found is not None and query.name == "get_job":
+                    results.append(found.get(args["job_id"], []))
+                    continue
                 try:
                     results.append(self.run(cursor, query, args))
-                except sqlite3.Error as error:
+                except REFUSED as error:
                     results.append(error)
             return results
 
-    def write_all(
-        self, connection: sqlite3.Connection, calls: Sequence[tuple[Query, Mapping[str, Any]]]
-    ) -> list[Result]:
+    def _find_crowd(
+        self, cursor: sqlite3.Cursor, calls: Sequence[Call]
+    ) -> dict[int, list[Any]] | None:
+        ids = wanted_ids(calls)
+        if not ids:
+            return None
+        try:
+            rows = self.run(cursor, *by_ids(self._queries, ids))
+        except sqlite3.Error:  # each call meets it by itself
+            return None
+        return {row[0]: [row] for row in rows}
+
+    def write_all(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
 
         One caller's bad row must not fail the others, so after an error all is rolled back and
@@ -90,8 +117,8 @@ class Worker:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 try:
-                    results: list[Result] = [self.run(cursor, query, args) for query, args in calls]
-                except sqlite3.Error as error:
+                    results: list[Result] = self._run_all(cursor, calls)
+                except (*REFUSED, NotAlike) as error:
                     if len(calls) == 1:
                         raise
                     _rollback(connection)
@@ -105,6 +132,17 @@ class Worker:
                 raise
             return results
 
+    def _run_all(self, cursor: sqlite3.Cursor, calls: Sequence[Call]) -> list[Result]:
+        if len(calls) == 1:
+            return [self.run(cursor, *calls[0])]
+        results: list[Result] = []
+        for query, alike in runs(calls):
+            if is_crowd(query, len(alike)):
+                results += write_crowd(cursor, self._queries, query, alike)
+            else:
+                results += [self.run(cursor, query, args) for args in alike]
+        return results
+
     def run_alone(
         self, connection: sqlite3.Connection, query: Query, args: Mapping[str, Any]
     ) -> Result:
@@ -113,7 +151,7 @@ class Worker:
             cursor.execute("SAVEPOINT operation")
             try:
                 rows = self.run(cursor, query, args)
-            except sqlite3.Error as error:
+            except REFUSED as error:
                 if not connection.in_transaction:
                     raise  # the error took the whole transaction along
                 cursor.execute("ROLLBACK TO operation")

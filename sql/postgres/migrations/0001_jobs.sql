@@ -104,7 +104,7 @@ CREATE TABLE {schema}.job_deletions (
 CREATE INDEX idx_job_deletions_job ON {schema}.job_deletions (job_id);
 
 -- Our own statements move event_seq and write their event themselves; these triggers record
--- every other program. An operation id is the mark of our own inserts. SECURITY DEFINER: a role that
+-- every other program. `updated_at` is the mark of our own inserts. SECURITY DEFINER: a role that
 -- may write `jobs` alone, as libpndb's does, must not fail for want of a right on our tables.
 CREATE FUNCTION {schema}.jobs_record_insert() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -114,7 +114,7 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
-    WHEN (NEW.operation_id IS NULL)
+    WHEN (NEW.updated_at IS NULL)
     EXECUTE FUNCTION {schema}.jobs_record_insert();
 
 CREATE FUNCTION {schema}.jobs_record_update() RETURNS trigger LANGUAGE plpgsql

@@ -51,7 +51,7 @@ CREATE UNIQUE INDEX idx_jobs_external ON jobs (external_id) WHERE external_id IS
 CREATE UNIQUE INDEX idx_jobs_idempotency ON jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_operation ON jobs (operation_id) WHERE operation_id IS NOT NULL;
 
--- SQLite has no sequences: one row, the highest id given out.
+-- SQLite has no sequences: one row, the highest id that was given out without a job.
 CREATE TABLE job_ids (
     only_row INTEGER PRIMARY KEY CONSTRAINT job_ids_only_row CHECK (only_row = 1),
     value    INTEGER NOT NULL CONSTRAINT job_ids_value CHECK (value BETWEEN 0 AND 9007199254740991)
@@ -94,10 +94,13 @@ CREATE TABLE job_deletions (
 CREATE INDEX idx_job_deletions_job ON job_deletions (job_id);
 
 -- Our own statements move event_seq and write their event themselves; these triggers record
--- every other program. An operation id is the mark of our own inserts.
+-- every other program. `updated_at` is the mark of our own inserts.
 CREATE TRIGGER jobs_record_insert AFTER INSERT ON jobs
-WHEN NEW.operation_id IS NULL
+WHEN NEW.updated_at IS NULL
 BEGIN
+    -- REPLACE INTO takes a job away without a word to the other triggers; its events tell.
+    SELECT RAISE(ABORT, 'REPLACE would lose the history of a job: UPDATE or DELETE it')
+    WHERE EXISTS (SELECT 1 FROM job_events WHERE job_id = NEW.job_id);
     INSERT INTO job_events (job_id, seq, at, kind, stage, attempt)
     VALUES (NEW.job_id, NEW.event_seq, strftime('%Y-%m-%d %H:%M:%f', 'now'), 1, NEW.ready, NEW.attempt);
 END;
