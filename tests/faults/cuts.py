@@ -47,7 +47,9 @@ class Cutter:
         """Cut the connection of `call` at every `step`-th byte, and of its next tries too."""
         before, after, sizes = await self._reference(call)
         for direction in (UP, DOWN):
-            for at in range(self._chance.randrange(step), sizes[direction], step):
+            # A short exchange is cut too: the first cut lies within it whatever the step.
+            start = self._chance.randrange(min(step, sizes[direction]))
+            for at in range(start, sizes[direction], step):
                 ending = self._chance.choice((Ending.FIN, Ending.RST))
                 await self._cut(call, Plan(direction, at, ending, times), before, after)
                 self.tally["points"] += 1
