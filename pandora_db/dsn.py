@@ -94,8 +94,8 @@ def parse_dsn(
         return _url(scheme[1].lower(), text[scheme.end() :], env)
     if _KEYWORD.match(text):
         return _postgres(_keywords(text), env)
-    if re.match(r"(sqlite|postgres\w*|file)(\+\w+)?:", text, re.IGNORECASE):
-        raise InvalidInput(f"that URL lacks the // after its scheme: {_FORMS}", field="url")
+    if re.match(r"(sqlite|postgres\w*|file)(\+\w+)?(:|//)", text, re.IGNORECASE):
+        raise InvalidInput(f"that URL lacks the :// after its scheme: {_FORMS}", field="url")
     if re.search(r":.*@", text):
         raise InvalidInput(
             f"that looks like a server's address without postgresql:// in front: {_FORMS}",

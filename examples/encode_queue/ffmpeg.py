@@ -88,9 +88,15 @@ async def probe(path: Path) -> Media:
 
 
 async def _start(*arguments: str) -> asyncio.subprocess.Process:
+    try:
+        program = get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise StepError(
+            "no ffmpeg was found: pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
+        ) from error
     # A session of its own: Ctrl-C at the terminal reaches us and not ffmpeg, so we decide its end.
     return await asyncio.create_subprocess_exec(
-        get_ffmpeg_exe(),
+        program,
         "-hide_banner",
         "-nostdin",
         "-nostats",

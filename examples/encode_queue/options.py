@@ -75,6 +75,9 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--json", action="store_true", help="print the log as JSON; all else goes to stderr"
     )
     given = parser.parse_args(arguments)
+    for source in given.sources:
+        if "://" not in source and not Path(source).is_file():
+            parser.error(f"{source}: no such file")
     return Options(
         sources=tuple(given.sources),
         db=given.db or str(given.folder / "pandora.db"),

@@ -51,7 +51,8 @@ INDEXES = {
     "get_user_history by_id": {"idx_jobs_author_id"},
     "get_user_history by_name": {"idx_jobs_author"},
     "history": BY_ID | {"idx_job_deletions_job"},
-    "insert_job": set[str](),
+    # SQLite counts the next id from the ends of two indexes; PostgreSQL has a sequence.
+    "insert_job": BY_ID | {"idx_job_deletions_job"},
     "move_job": BY_ID,
     "queue_position": BY_ID | {"idx_jobs_ready"},
     "stage_counts": LIVE,
@@ -101,7 +102,7 @@ def complaints(name: str, plan: Plan) -> list[str]:
     """What is wrong with the plan of the query `name`."""
     wrong = [f"reads {scan}" for scan in plan.scans]
     wrong += [f"takes {index}" for index in plan.indexes - INDEXES[name]]
-    if INDEXES[name] and not plan.indexes:
+    if name != "insert_job" and not plan.indexes:
         wrong.append("takes no index")
     if plan.sorts and name not in SORTS:
         wrong.append("sorts")

@@ -77,8 +77,8 @@ async def plans_of(
         bot = Bot(db)
         driver: Any = db._driver
         engine = SqliteEngine(url) if db.dialect == "sqlite" else PostgresEngine(driver)
+        await bot.fill()
         with recorded(monkeypatch, driver.queries) as asked:
-            await bot.fill()
             await bot.warm()
         while jobs := await db.get_active_jobs():
             for job in jobs:

@@ -311,6 +311,6 @@ def _why(error: BaseException) -> str:
         case asyncpg.PostgresError():
             return f"the server refused the connection: {error}"
         case TimeoutError():
-            return "no answer within connect_timeout"
+            return "no answer within connect_timeout; do host and port fit?"
         case _:
-            return f"no connection: {error}"
+            return f"no connection: {error}; is the server running, and do host and port fit?"
