@@ -81,17 +81,24 @@ class PostgresTransaction:
 
     async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """See `Unit.load`."""
+        async with self._statement():
+            await self._connection.copy_records_to_table(
+                table,
+                records=_gently(rows),
+                columns=columns,
+                schema_name=self._queries.schema.strip('"'),
+                timeout=_LOAD_TIMEOUT,
+            )
+
+    @asynccontextmanager
+    async def _statement(self, *, check: bool = True) -> AsyncGenerator[None, None]:
+        """The turn for one statement; BEGIN and its like run outside a transaction, unchecked."""
         async with self._turn:
-            self._check()
+            if check:
+                self._check()
             try:
                 await self._answered()
-                await self._connection.copy_records_to_table(
-                    table,
-                    records=_gently(rows),
-                    columns=columns,
-                    schema_name=self._queries.schema.strip('"'),
-                    timeout=LOAD_TIMEOUT,
-                )
+                yield
             except asyncio.CancelledError:
                 self._cancelled = True
                 raise
@@ -137,15 +144,8 @@ class PostgresTransaction:
 
     async def run(self, statement: str, timeout: float | None = None) -> None:
         """Run a statement that answers with no rows; `timeout` in seconds."""
-        async with self._turn:
-            try:
-                await self._answered()
-                await self._connection.execute(statement, timeout=timeout)
-            except asyncio.CancelledError:
-                self._cancelled = True
-                raise
-            except (*LOST, asyncpg.PostgresError) as error:
-                raise self._failed(error) from error
+        async with self._statement(check=False):
+            await self._connection.execute(statement, timeout=timeout)
 
     async def roll_back(self) -> None:
         """Undo everything; a connection that is gone has been rolled back by the server."""
@@ -155,16 +155,8 @@ class PostgresTransaction:
     async def _fetch(
         self, text: str, values: tuple[Any, ...], timeout: float | None = None
     ) -> Sequence[Row]:
-        async with self._turn:
-            self._check()
-            try:
-                await self._answered()
-                return await self._connection.fetch(text, *values, timeout=timeout)
-            except asyncio.CancelledError:
-                self._cancelled = True
-                raise
-            except (*LOST, asyncpg.PostgresError) as error:
-                raise self._failed(error) from error
+        async with self._statement():
+            return await self._connection.fetch(text, *values, timeout=timeout)
 
 
 async def _gently(rows: Iterable[Row]) -> AsyncGenerator[Row, None]:
@@ -178,7 +170,7 @@ async def _gently(rows: Iterable[Row]) -> AsyncGenerator[Row, None]:
 _AT_ONCE = 500
 _PATIENCE = 5.0
 """Seconds for the server to end a statement that was cancelled."""
-LOAD_TIMEOUT = 600.0
+_LOAD_TIMEOUT = 600.0
 """Seconds that one COPY may take: it carries as many rows as the caller has."""
 
 
@@ -218,23 +210,15 @@ class _Guest(PostgresTransaction):
 
     async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """See `Unit.load`; as text, since a codec for JSON would make binary rows impossible."""
-        async with self._turn:
-            self._check()
-            try:
-                await self._answered()
-                await self._connection.copy_to_table(
-                    table,
-                    source=_copy_text(rows),
-                    columns=columns,
-                    schema_name=self._queries.schema.strip('"'),
-                    format="text",
-                    timeout=LOAD_TIMEOUT,
-                )
-            except asyncio.CancelledError:
-                self._cancelled = True
-                raise
-            except (*LOST, asyncpg.PostgresError) as error:
-                raise self._failed(error) from error
+        async with self._statement():
+            await self._connection.copy_to_table(
+                table,
+                source=_copy_text(rows),
+                columns=columns,
+                schema_name=self._queries.schema.strip('"'),
+                format="text",
+                timeout=_LOAD_TIMEOUT,
+            )
 
 
 async def _copy_text(rows: Iterable[Row]) -> AsyncGenerator[bytes, None]:

@@ -44,7 +44,6 @@ _READ_AS: dict[str, Callable[[Any], Any]] = {
     "created_at": _time,
     "completed_at": _time,
     "updated_at": _time,
-    "lease_until": _time,
 }
 
 
@@ -102,7 +101,7 @@ class Worker:
             return None
         try:
             rows = self.run(cursor, *by_ids(self._queries, ids))
-        except sqlite3.Error:  # each call meets it by itself
+        except REFUSED:  # each call meets it by itself
             return None
         return {row[0]: [row] for row in rows}
 
