@@ -1,15 +1,19 @@
-"""The raw side of row 3: the library's own SQL text by a bare `fetch` on one held connection.
+"""The raw side of rows 3 and 4: the library's own SQL text, or its rows, by the driver alone.
 
-Its arguments are made before the clock starts, and the connection has the settings of the library's
-own: what remains between the two sides is the library.
+The arguments are made before the clock starts, and the connection has the settings of the library's
+own: what remains between the two sides is the library. PostgreSQL: a bare `fetch` on one held
+connection. SQLite: aiosqlite behind a lock, an `execute` for each statement, then `commit`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+
+import aiosqlite
 
 from benchmarks.rounds import crowd
 from benchmarks.work import Moves, Ours, new_job
@@ -18,9 +22,12 @@ from pandora_db.codecs.job import encode_job
 from pandora_db.store.operation import operation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import asyncpg
 
     from pandora_db.drivers.postgres import PostgresDriver
+    from pandora_db.sqlfiles import Catalogue
 
 # More calls than one caller makes in a second.
 _PER_SECOND = 8_000
@@ -41,25 +48,17 @@ class Held:
 
     async def inserts(self, seconds: float) -> float:
         """Store jobs for so long; the rate."""
-        job = encode_job(new_job(0))._asdict()
         made = [
-            tuple(
-                [value] for value in self._insert.bind(job | {"operation_id": operation(None).id})
-            )
-            for _ in range(int(_PER_SECOND * seconds))
+            tuple([value] for value in self._insert.bind(args)) for args in _insert_args(seconds)
         ]
         return await self._run(self._insert.text, iter(made), seconds)
 
     async def updates(self, seconds: float) -> float:
         """Move jobs on for so long; the rate."""
-        made: list[tuple[Any, ...]] = []
-        for _ in range(int(_PER_SECOND * seconds)):
-            if not self._moves.left:
-                self._moves.rewind()
-            job_id, stage = self._moves.next()
-            args = {"job_id": job_id, "stage": stage, "lowest": 0, "highest": 5}
-            values = self._update.bind(args | {"operation_id": operation(None).id})
-            made.append(tuple([value] for value in values))
+        made = [
+            tuple([value] for value in self._update.bind(args))
+            for args in _update_args(self._moves, seconds)
+        ]
         return await self._run(self._update.text, iter(made), seconds)
 
     async def _run(self, text: str, made: Iterator[tuple[Any, ...]], seconds: float) -> float:
@@ -86,3 +85,76 @@ async def held(dsn: str, seed: int) -> AsyncIterator[Held]:
             yield Held(connection, driver, ours.ids, seed)
         finally:
             await connection.close()
+
+
+class HeldSqlite:
+    """The two writes of row 3, and the rows of row 4."""
+
+    def __init__(
+        self, connection: aiosqlite.Connection, queries: Catalogue, ids: list[int], seed: int
+    ) -> None:
+        self.connection = connection
+        self._lock = asyncio.Lock()
+        self._moves = Moves(list(ids), seed)
+        # The last statement of each only answers whether it did anything.
+        self._insert = queries.get("insert_job").statements[:2]
+        self._update = queries.get("update_stage").statements[:2]
+        (self._load,) = queries.get("load_jobs").statements
+
+    async def inserts(self, seconds: float) -> float:
+        """Store jobs for so long; the rate."""
+        one, two = self._insert
+        made = [(one.bind(args), two.bind(args)) for args in _insert_args(seconds)]
+        return await self._run(one.text, two.text, iter(made), seconds)
+
+    async def updates(self, seconds: float) -> float:
+        """Move jobs on for so long; the rate."""
+        one, two = self._update
+        made = [(one.bind(args), two.bind(args)) for args in _update_args(self._moves, seconds)]
+        return await self._run(one.text, two.text, iter(made), seconds)
+
+    async def load(self, rows: list[tuple[object, ...]]) -> None:
+        """Store rows of `load_jobs`."""
+        await self.connection.executemany(self._load.text, rows)
+        await self.connection.commit()
+
+    async def _run(
+        self, one: str, two: str, made: Iterator[tuple[Any, ...]], seconds: float
+    ) -> float:
+        connection = self.connection
+
+        async def call() -> None:
+            first, second = next(made)
+            async with self._lock:
+                await connection.execute(one, first)
+                await connection.execute(two, second)
+                await connection.commit()
+
+        return await crowd(1, seconds, call)
+
+
+@asynccontextmanager
+async def held_sqlite(path: Path, seed: int) -> AsyncIterator[HeldSqlite]:
+    """Fill a new file like the library's own, and hold a connection to it."""
+    async with JobDb.open(path) as db:
+        ours = await Ours.filled(db, seed)
+        queries = db._driver.queries  # noqa: SLF001
+    async with aiosqlite.connect(path) as connection:
+        for pragma in ("synchronous = FULL", "wal_autocheckpoint = 8000", "temp_store = MEMORY"):
+            await connection.execute(f"PRAGMA {pragma}")
+        yield HeldSqlite(connection, queries, ours.ids, seed)
+
+
+def _insert_args(seconds: float) -> Iterator[dict[str, Any]]:
+    job = encode_job(new_job(0))
+    for _ in range(int(_PER_SECOND * seconds)):
+        yield job | {"operation_id": operation(None).id}
+
+
+def _update_args(moves: Moves, seconds: float) -> Iterator[dict[str, Any]]:
+    for _ in range(int(_PER_SECOND * seconds)):
+        if not moves.left:
+            moves.rewind()
+        job_id, stage = moves.next()
+        args = {"job_id": job_id, "stage": stage, "lowest": 0, "highest": 5}
+        yield args | {"operation_id": operation(None).id}

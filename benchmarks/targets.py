@@ -53,8 +53,9 @@ _at_most = partial(Target, at_most=True)
 _LOCKED = "aiosqlite, a lock around execute + commit"
 _POOL = "asyncpg's default pool, a statement per call"
 _HELD = "the same SQL on a held asyncpg connection"
-_COPY = "COPY into one table"
-_MANY = "executemany into one table"
+_HELD_SQLITE = "the same SQL by aiosqlite behind a lock"
+_COPY = "COPY of the same rows into one table"
+_MANY = "executemany of the same rows into one table"
 _FETCH = "aiosqlite, execute + fetchone"
 _OWN_FETCH = "the driver's own fetch"
 _SELF = "itself with 1,000 archived jobs"
@@ -78,8 +79,8 @@ TARGETS = (
         "3-update-uvloop", 3, "update_stage, one caller, PostgreSQL, uvloop", _HELD, 0.8, 1, "0.99x"
     ),
     Target("3-read-uvloop", 3, "get_job, one caller, PostgreSQL, uvloop", _HELD, 0.8, 0.9, ""),
-    Target("3-insert-sqlite", 3, "insert_job, one caller, SQLite", _LOCKED, 1.15, 2, "1.4x"),
-    Target("3-update-sqlite", 3, "update_stage, one caller, SQLite", _LOCKED, 1.15, 2, "1.4x"),
+    Target("3-insert-sqlite", 3, "insert_job, one caller, SQLite", _HELD_SQLITE, 1.15, 2, "1.4x"),
+    Target("3-update-sqlite", 3, "update_stage, one caller, SQLite", _HELD_SQLITE, 1.15, 2, "1.4x"),
     Target("4-postgres", 4, "insert_jobs of 10,000, PostgreSQL", _COPY, 0.45, 0.8, "0.66x"),
     Target("4-sqlite", 4, "insert_jobs of 10,000, SQLite", _MANY, 0.45, 0.8, "0.61x"),
     Target("5-get", 5, "get_job, 50 callers, SQLite", _FETCH, 4, 8, "8.5x"),

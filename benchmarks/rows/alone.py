@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.held import held
+from benchmarks.held import held, held_sqlite
 from benchmarks.raw_postgres import fresh_database
 from benchmarks.raw_sqlite import raw_sqlite
 from benchmarks.rounds import Plan, Result, crowd, duel, in_loop
@@ -25,13 +25,26 @@ async def _sqlite(plan: Plan) -> list[Result]:
     one = partial(partial, crowd, 1, plan.seconds)
     async with (
         JobDb.open(plan.folder / "alone.db") as db,
-        raw_sqlite(plan.folder / "alone-raw.db", plan.seed) as raw,
+        held_sqlite(plan.folder / "alone-held.db", plan.seed) as raw,
+        raw_sqlite(plan.folder / "alone-raw.db", plan.seed) as bare,
     ):
         ours = await Ours.filled(db, plan.seed)
-        updates = partial(ours.updates, 1, plan.seconds)
+        seconds = plan.seconds
         return [
-            await duel("3-insert-sqlite", one(ours.insert), one(raw.insert), plan.rounds),
-            await duel("3-update-sqlite", updates, one(raw.update), plan.rounds),
+            await duel(
+                "3-insert-sqlite",
+                one(ours.insert),
+                partial(raw.inserts, seconds),
+                plan.rounds,
+                one(bare.insert),
+            ),
+            await duel(
+                "3-update-sqlite",
+                partial(ours.updates, 1, seconds),
+                partial(raw.updates, seconds),
+                plan.rounds,
+                one(bare.update),
+            ),
         ]
 
 

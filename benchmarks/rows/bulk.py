@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from itertools import islice
 
+from benchmarks.held import held, held_sqlite
 from benchmarks.raw_postgres import COLUMNS, fresh_database, raw_pool
 from benchmarks.raw_sqlite import INSERT, raw_sqlite
 from benchmarks.rounds import Measure, Plan, Result, duel, in_loop
-from benchmarks.work import new_job, raw_row
+from benchmarks.work import LIVE, new_job, raw_row
 from pandora_db import JobDb
+from pandora_db.store.job_bulk import LOADED, load_rows
 
 COUNT = 10_000
 
 
 def bulk(plan: Plan) -> list[Result]:
-    """`insert_jobs` of ready `Job` objects, against the driver's own bulk call."""
+    """`insert_jobs` of ready `Job` objects, against the driver with the same rows in `jobs`."""
     results = in_loop(_postgres(plan, plan.postgres)) if plan.postgres else []
     return results + in_loop(_sqlite(plan))
 
@@ -24,30 +28,49 @@ def bulk(plan: Plan) -> list[Result]:
 async def _sqlite(plan: Plan) -> list[Result]:
     async with (
         JobDb.open(plan.folder / "bulk.db") as db,
-        raw_sqlite(plan.folder / "bulk-raw.db", plan.seed) as raw,
+        held_sqlite(plan.folder / "bulk-held.db", plan.seed) as raw,
+        raw_sqlite(plan.folder / "bulk-raw.db", plan.seed) as bare,
     ):
         await db.init_schema()
 
         async def load(rows: list[tuple[object, ...]]) -> None:
-            await raw.connection.executemany(INSERT, rows)
-            await raw.connection.commit()
+            await bare.connection.executemany(INSERT, rows)
+            await bare.connection.commit()
 
-        return [await duel("4-sqlite", _ours(db), _theirs(raw.numbers, load), plan.rounds)]
+        stamp = (0, "2026-11-20 10:00:00.000", "2026-11-20 10:00:00.000")
+        same = _theirs(_same_rows(stamp), raw.load)
+        least = _theirs(map(raw_row, bare.numbers), load)
+        return [await duel("4-sqlite", _ours(db), same, plan.rounds, least)]
 
 
 async def _postgres(plan: Plan, dsn: str) -> list[Result]:
     async with (
         fresh_database(dsn) as one,
         fresh_database(dsn) as other,
+        fresh_database(dsn) as third,
         JobDb.open(one) as db,
-        raw_pool(other, plan.seed) as raw,
+        held(other, plan.seed) as raw,
+        raw_pool(third, plan.seed) as bare,
     ):
         await db.init_schema()
 
-        async def load(rows: list[tuple[object, ...]]) -> None:
-            await raw.pool.copy_records_to_table("jobs", records=rows, columns=COLUMNS)
+        async def load_same(rows: list[tuple[object, ...]]) -> None:
+            await raw.connection.copy_records_to_table("jobs", records=rows, columns=LOADED)
 
-        return [await duel("4-postgres", _ours(db), _theirs(raw.numbers, load), plan.rounds)]
+        async def load(rows: list[tuple[object, ...]]) -> None:
+            await bare.pool.copy_records_to_table("jobs", records=rows, columns=COLUMNS)
+
+        now = datetime(2026, 11, 20, 10)  # noqa: DTZ001 - the column has no zone
+        stamp = (0, now, now.replace(tzinfo=UTC))
+        same = _theirs(_same_rows(stamp), load_same)
+        least = _theirs(map(raw_row, bare.numbers), load)
+        return [await duel("4-postgres", _ours(db), same, plan.rounds, least)]
+
+
+def _same_rows(stamp: tuple[object, ...]) -> Iterator[tuple[object, ...]]:
+    """What `insert_jobs` brings into `jobs`."""
+    for number in itertools.count(LIVE + 1):
+        yield from load_rows([new_job(number)], [number], stamp)
 
 
 def _ours(db: JobDb) -> Measure:
@@ -61,12 +84,13 @@ def _ours(db: JobDb) -> Measure:
 
 
 def _theirs(
-    numbers: Iterator[int], load: Callable[[list[tuple[object, ...]]], Awaitable[None]]
+    rows: Iterator[tuple[object, ...]],
+    load: Callable[[list[tuple[object, ...]]], Awaitable[None]],
 ) -> Measure:
     async def measure() -> float:
-        rows = [raw_row(number) for number in islice(numbers, COUNT)]
+        ready = list(islice(rows, COUNT))
         start = time.perf_counter()
-        await load(rows)
+        await load(ready)
         return COUNT / (time.perf_counter() - start)
 
     return measure

@@ -67,8 +67,10 @@ class Pipeline:
             bell.clear()  # before looking: a job that arrives meanwhile rings again
             job = await self._take(step.waiting)
             if job is None:
+                # Not wait_for(): Python 3.11's forgets a cancellation that comes with the bell.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), _LOOK_EVERY)
+                    async with asyncio.timeout(_LOOK_EVERY):
+                        await bell.wait()
                 continue
             try:
                 await self._carry(step, job)

@@ -2,61 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pandora_db.codecs.json_text import encode_config
 
 if TYPE_CHECKING:
     from pandora_db.models.job import Job
 
-__all__ = ["JobColumns", "encode_job"]
+__all__ = ["JOB_COLUMNS", "encode_job"]
+
+JOB_COLUMNS = (
+    "job_id", "author", "requested_at", "job_type", "preset", "preset_concat", "link", "directory",
+    "ready", "message_id", "channel_id", "author_id", "guild_id", "external_id", "idempotency_key",
+    "priority", "config",
+)  # fmt: skip
+"""The columns that an insert gives values to, in their order."""
 
 
-class JobColumns(NamedTuple):
-    """A job as it goes into the INSERT, in this order; JSON is text, codes are ints."""
-
-    job_id: int | None
-    author: str
-    requested_at: int | None
-    job_type: int
-    preset: int
-    preset_concat: int | None
-    link: str
-    directory: str
-    ready: int
-    message_id: int
-    channel_id: int
-    author_id: int | None
-    guild_id: int | None
-    external_id: str | None
-    idempotency_key: str | None
-    priority: int
-    config: str | None
-
-
-def encode_job(job: Job) -> JobColumns:
-    """The values to store for `job`.
+def encode_job(job: Job) -> dict[str, Any]:
+    """The values to store for `job`, in the order of `JOB_COLUMNS`; JSON is text, codes are ints.
 
     Raises:
         InvalidInput: `config` was changed into something that JSON cannot hold, or is too large.
     """
     preset, preset_concat = job.preset.value
-    return JobColumns(
-        job.job_id,
-        job.author,
-        job.requested_at,
-        job.job_type.value,
-        preset,
-        preset_concat,
-        job.link,
-        job.directory,
-        job.ready.value,
-        job.message_id,
-        job.channel_id,
-        job.author_id,
-        job.guild_id,
-        job.external_id,
-        job.idempotency_key,
-        job.priority,
-        None if job.config is None else encode_config(job.config),
-    )
+    return {
+        "job_id": job.job_id,
+        "author": job.author,
+        "requested_at": job.requested_at,
+        "job_type": job.job_type.value,
+        "preset": preset,
+        "preset_concat": preset_concat,
+        "link": job.link,
+        "directory": job.directory,
+        "ready": job.ready.value,
+        "message_id": job.message_id,
+        "channel_id": job.channel_id,
+        "author_id": job.author_id,
+        "guild_id": job.guild_id,
+        "external_id": job.external_id,
+        "idempotency_key": job.idempotency_key,
+        "priority": job.priority,
+        "config": None if job.config is None else encode_config(job.config),
+    }

@@ -139,7 +139,7 @@ class Guard:
 
     def check(self, name: str) -> None:
         """Raise `HandleForked`, `HandleClosed` or `InsideTransaction`, or return."""
-        if self.forked:
+        if os.getpid() != self._pid:
             raise HandleForked
         if self.state != "open":
             raise HandleClosed(

@@ -120,7 +120,9 @@ def check_time(value: object, field: str) -> int:
 
 def path_text(value: object) -> object:
     """The text of an `os.PathLike`; anything else as it is, for `check_text` to judge."""
-    return os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
+    if isinstance(value, str) or not isinstance(value, os.PathLike):
+        return value
+    return os.fspath(cast("os.PathLike[str]", value))
 
 
 def decode_json(text: str | None, field: str) -> Json:

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from pandora_db.codecs.job import JobColumns, encode_job
+from pandora_db.codecs.job import JOB_COLUMNS, encode_job
 from pandora_db.codecs.json_text import encode_config
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_BULK
+from pandora_db.store.operation import OperationRun
 
 AT_ONCE = 500
-_LOADED = (*JobColumns._fields, "operation_id", "created_at", "updated_at")
+LOADED = (*JOB_COLUMNS, "created_at", "updated_at")
 LEAP = 65_536
 """Ids that are stepped over at most at once, where a run of them is taken."""
 
@@ -43,29 +44,33 @@ async def check_jobs(given: object) -> list[Job]:
     return jobs
 
 
-async def load_jobs(session: Unit, jobs: Sequence[Job], operations: Sequence[str]) -> list[int]:
+async def load_jobs(session: Unit, jobs: Sequence[Job], operations: OperationRun) -> list[int]:
     """Store jobs without keys, encoding each while the engine takes those before it."""
     given = [job.job_id for job in jobs if job.job_id is not None]
     if given:
         taken = await session.read("find_taken_ids", {"job_ids": given})
         if taken:
             raise Duplicate("job_id", taken[0][0])
-    fresh = iter(await _reserve(session, len(jobs) - len(given), frozenset(given)))
-    ids = [next(fresh) if job.job_id is None else job.job_id for job in jobs]
+    fresh = await _reserve(session, len(jobs) - len(given), frozenset(given))
+    left = iter(fresh)
+    ids = [next(left) if job.job_id is None else job.job_id for job in jobs]
     (stamp,) = await session.read("stamp", {})
-    await session.load("jobs", _LOADED, _rows(jobs, ids, operations, stamp))
-    await session.read("record_loaded", {"job_ids": ids, "operation_id": operations[0]})
+    await session.load("jobs", LOADED, load_rows(jobs, ids, stamp))
+    args = {"head": operations.head, "tail": operations.tail}
+    if isinstance(fresh, range) and not given:
+        await session.read("record_loaded_between", args | {"first": ids[0], "last": ids[-1]})
+    else:
+        await session.read("record_loaded", args | {"job_ids": ids})
     return ids
 
 
-def _rows(
-    jobs: Sequence[Job], ids: Sequence[int], operations: Sequence[str], stamp: Row
-) -> Iterator[Row]:
+def load_rows(jobs: Sequence[Job], ids: Sequence[int], stamp: Row) -> Iterator[Row]:
+    """The values of `LOADED`; `stamp` is what the query of that name answers."""
     now, created_at, updated_at = stamp
-    for job, job_id, operation_id in zip(jobs, ids, operations, strict=True):
-        _, author, requested_at, *others = encode_job(job)
+    for job, job_id in zip(jobs, ids, strict=True):
+        _, author, requested_at, *others = encode_job(job).values()
         requested_at = now if requested_at is None else requested_at
-        yield (job_id, author, requested_at, *others, operation_id, created_at, updated_at)
+        yield (job_id, author, requested_at, *others, created_at, updated_at)
 
 
 async def _reserve(session: Session, count: int, given: frozenset[int]) -> Sequence[int]:

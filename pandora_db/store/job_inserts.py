@@ -81,12 +81,13 @@ class JobInserts(Repository):
         listed = await check_jobs(jobs)
         if not listed:
             return []
-        operations = operation_run(operation_id, len(listed))
+        operations = operation_run(operation_id)
         keyed = any(job.idempotency_key or job.external_id for job in listed)
-        async with _signed(operations[0], "insert_jobs"), self._session.unit() as session:
+        async with _signed(operations.first, "insert_jobs"), self._session.unit() as session:
             repeated = operation_id is not None
             if keyed or repeated:
-                return await _insert_each(session, listed, operations, repeated=repeated)
+                each = operations.ids(len(listed))
+                return await _insert_each(session, listed, each, repeated=repeated)
             return await load_jobs(session, listed, operations)
 
     async def get_next_job_id(self) -> int:
@@ -106,7 +107,7 @@ async def _signed(operation_id: str, what: str) -> AsyncGenerator[None, None]:
 def _insert_args(job: object, operation_id: str) -> dict[str, Any]:
     if not isinstance(job, Job):
         raise InvalidInput(f"insert_job takes a Job, not {type(job).__name__}", field="job")
-    args = encode_job(job)._asdict()
+    args = encode_job(job)
     args["operation_id"] = operation_id
     return args
 

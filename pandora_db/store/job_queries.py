@@ -42,6 +42,10 @@ class JobFilters(TypedDict, total=False):
     archived: bool | None
 
 
+# By each of these, one index has the jobs in the order of their request.
+_IN_ORDER = frozenset({"archived", "active", "author", "author_id", "guild_id"})
+
+
 class JobQueries(Repository):
     """Part of `Store`."""
 
@@ -99,7 +103,7 @@ class JobQueries(Repository):
 
     async def get_recent_jobs(self, limit: int = 50) -> list[JobRow]:
         """The jobs requested last, active and archived, newest first; `limit` is 1 … 100,000."""
-        return await self._jobs("get_recent_jobs", {"limit": check_limit(limit)})
+        return await self.get_jobs(limit=limit)
 
     async def get_jobs(
         self,
@@ -127,12 +131,13 @@ class JobQueries(Repository):
             place, flag = _after(after)
             args |= place
             when |= {flag}
-        return await self._jobs("get_jobs", args, when)
+        return await self._jobs("get_jobs" if when & _IN_ORDER else "get_all_jobs", args, when)
 
     async def count_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """How many jobs the filters select; grows with what it counts."""
         args, when = _select(dict(filters))
-        ((count,),) = await self._session.read("count_jobs", args, when)
+        name = "count_jobs" if when & _IN_ORDER else "count_all_jobs"
+        ((count,),) = await self._session.read(name, args, when)
         return int(count)
 
     async def iter_jobs(

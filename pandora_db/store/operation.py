@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -10,15 +11,13 @@ from uuid import UUID
 
 from pandora_db.codecs.checks import check_operation_id
 
-# A run of consecutive ids must not overflow into the variant bits: the top bit of the tail is 0.
-_TAIL = (1 << 61) - 1
 _NODE = (1 << 48) - 1
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
 
 # An id has to be unique, not secret: os.urandom() for each would cost a system call.
 _random = random.Random()  # noqa: S311
-os.register_at_fork(after_in_child=_random.seed)
+_RUN = 64
 
 
 class Operation(NamedTuple):
@@ -31,26 +30,87 @@ class Operation(NamedTuple):
 def operation(given: UUID | None) -> Operation:
     """The operation of a call; raises `InvalidInput` when `given` is no UUID."""
     if given is None:
-        return Operation(_text(_fresh()), repeated=False)
+        return Operation(_run.take(), repeated=False)
     return Operation(str(check_operation_id(given)), repeated=True)
 
 
-def operation_run(given: UUID | None, count: int) -> list[str]:
-    """`count` consecutive ids, of which `given` is the first: one for each row of a bulk call."""
+class OperationRun(NamedTuple):
+    """Consecutive ids, one for each row of a bulk call.
+
+    Attributes:
+        head: the text before the last 48 bits.
+        tail: those 48 bits of the first id, as a number.
+    """
+
+    head: str
+    tail: int
+
+    @property
+    def first(self) -> str:
+        """The id that stands for the whole call."""
+        return f"{self.head}{self.tail:012x}"
+
+    def ids(self, count: int) -> list[str]:
+        """The first `count` of them; a run that a caller chose starts again at 0 after the last."""
+        return [f"{self.head}{(self.tail + index) & _NODE:012x}" for index in range(count)]
+
+
+def operation_run(given: UUID | None) -> OperationRun:
+    """The run that begins with `given`; without one, a fresh one with room for any bulk call."""
     first = _fresh() if given is None else check_operation_id(given).int
-    head, tail = _text(first)[:24], first & _NODE
-    if tail + count > _NODE:
-        return [_text((first + index) % (1 << 128)) for index in range(count)]
-    return [f"{head}{number:012x}" for number in range(tail, tail + count)]
+    return OperationRun(_text(first)[:24], first & _NODE)
+
+
+class _Run:
+    """Consecutive ids after a fresh one: most calls pay for an addition only, in any thread."""
+
+    __slots__ = ("_end", "_head", "_numbers")
+
+    def __init__(self) -> None:
+        self._head, tail = operation_run(None)
+        self._numbers = itertools.count(tail)
+        self._end = tail + _RUN
+
+    def take(self) -> str:
+        number = next(self._numbers)
+        if number >= self._end:
+            return _renew().take()
+        return f"{self._head}{number:012x}"
 
 
 def _fresh() -> int:
-    """A UUID of version 7: ids of one time are neighbours, so their index grows at its edge."""
+    """A UUID of version 7: ids of one time are neighbours, so their index grows at its edge.
+
+    The top one of the last 48 bits is 0: the run that follows stays within them.
+    """
     milliseconds = time.time_ns() // 1_000_000
     noise = _random.getrandbits(73)
-    return milliseconds << 80 | _VERSION_7 | noise >> 61 << 64 | _VARIANT | noise & _TAIL
+    return (
+        milliseconds << 80
+        | _VERSION_7
+        | noise >> 61 << 64
+        | _VARIANT
+        | (noise >> 47 & 0x3FFF) << 48
+        | noise & _NODE >> 1
+    )
 
 
 def _text(value: int) -> str:
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _renew() -> _Run:
+    global _run  # noqa: PLW0603 - one for all threads
+    _run = _Run()
+    return _run
+
+
+def _start_again() -> None:
+    """A child process must not go on with its parent's ids."""
+    _random.seed()
+    _renew()
+
+
+_run = _Run()
+os.register_at_fork(after_in_child=_start_again)

@@ -33,7 +33,7 @@ WITH op AS MATERIALIZED (
            statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
            idempotency_key, priority, config::jsonb, operation_id::uuid, statement_timestamp()
     FROM op
-    WHERE NOT EXISTS (SELECT FROM {schema}.jobs WHERE operation_id = op.operation_id::uuid)   -- when: repeated
+    WHERE NOT EXISTS (SELECT FROM {schema}.job_events WHERE kind = 1 AND operation_id = op.operation_id::uuid)   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING job_id, ready, operation_id
@@ -46,7 +46,7 @@ FROM stored JOIN op ON op.operation_id::uuid = stored.operation_id
 
 -- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
 -- name: find_insert :one
-SELECT (SELECT job_id FROM {schema}.jobs WHERE operation_id = :operation_id::text::uuid),
+SELECT (SELECT job_id FROM {schema}.job_events WHERE kind = 1 AND operation_id = :operation_id::text::uuid),
        (SELECT job_id FROM {schema}.jobs WHERE idempotency_key = :idempotency_key::text),
        EXISTS (SELECT FROM {schema}.jobs WHERE job_id = :job_id::bigint),
        EXISTS (SELECT FROM {schema}.jobs WHERE external_id = :external_id::text)
@@ -77,11 +77,16 @@ SELECT job_id FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
 SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
        statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp()
 
--- The events of rows that load() brought in.
+-- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
 -- name: record_loaded :none
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, statement_timestamp(), 1, ready, 0, :operation_id::text::uuid
-FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
+SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
+FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
+
+-- name: record_loaded_between :none
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
+FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
 
 -- An operation that may have been done before is not done again, even if the job has moved on.
 -- fragment: not_done
@@ -243,10 +248,6 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY jobs.completed_at DESC NULLS LAST, job_id DESC LIMIT :limit::bigint
 
--- name: get_recent_jobs :many
-SELECT {job_columns} FROM {schema}.jobs
-ORDER BY requested_at DESC, job_id DESC LIMIT :limit::bigint
-
 -- fragment: job_filters
 AND ready = :stage::smallint                -- when: stage
 AND ready = ANY(:stages::smallint[])        -- when: stages
@@ -258,15 +259,42 @@ AND guild_id = :guild_id::bigint            -- when: guild_id
 AND job_type = :job_type::smallint          -- when: job_type
 AND requested_at >= :since::bigint          -- when: since
 AND requested_at < :until::bigint           -- when: until
-AND archived                                -- when: archived
+AND archived AND archived IS NOT FALSE       -- when: archived
 AND NOT archived                            -- when: active
 
+-- fragment: job_page
+AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
+AND (requested_at IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
+
+-- Of the active jobs, the archive, an author or a guild: one index has them in order.
 -- name: get_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
-AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
-AND (requested_at IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
+{job_page}
+ORDER BY requested_at DESC, job_id DESC
+LIMIT :limit::bigint OFFSET :offset::bigint
+
+-- Of all jobs: the active ones and the others stand in an index each, merged as they are read. The
+-- planner takes the indexes' order only where each side has the ORDER BY of its own.
+-- name: get_all_jobs :many
+(
+    SELECT {job_columns} FROM {schema}.jobs
+    WHERE NOT archived
+    {job_filters}
+    {job_page}
+    ORDER BY requested_at DESC, job_id DESC
+    LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
+)
+UNION ALL
+(
+    SELECT {job_columns} FROM {schema}.jobs
+    WHERE archived IS NOT FALSE
+    {job_filters}
+    {job_page}
+    ORDER BY requested_at DESC, job_id DESC
+    LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
+)
 ORDER BY requested_at DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
@@ -274,6 +302,17 @@ LIMIT :limit::bigint OFFSET :offset::bigint
 SELECT count(*) FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
+
+-- name: count_all_jobs :one
+SELECT count(*) FROM (
+    SELECT 1 FROM {schema}.jobs
+    WHERE NOT archived
+    {job_filters}
+    UNION ALL
+    SELECT 1 FROM {schema}.jobs
+    WHERE archived IS NOT FALSE
+    {job_filters}
+) AS counted
 
 -- name: queue_position :maybe
 SELECT job.ready, coalesce(job.archived, FALSE), (

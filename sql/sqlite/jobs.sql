@@ -70,11 +70,16 @@ SELECT job_id FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:j
 -- name: stamp :one
 SELECT CAST(strftime('%s', 'now') AS INTEGER), {now}, {now}
 
--- The events of rows that load() brought in.
+-- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
 -- name: record_loaded :none
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, {now}, 1, ready, 0, :operation_id
-FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:job_ids))
+SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + loaded.key)
+FROM json_each(:job_ids) AS loaded CROSS JOIN {schema}.jobs ON job_id = loaded.value
+
+-- name: record_loaded_between :none
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + job_id - :first)
+FROM {schema}.jobs WHERE job_id BETWEEN :first AND :last
 
 -- An operation that may have been done before is not done again, even if the job has moved on.
 -- fragment: not_done
@@ -197,10 +202,6 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY completed_at DESC, job_id DESC LIMIT :limit
 
--- name: get_recent_jobs :many
-SELECT {job_columns} FROM {schema}.jobs
-ORDER BY requested_at DESC NULLS FIRST, job_id DESC LIMIT :limit
-
 -- fragment: job_filters
 AND ready = :stage                                        -- when: stage
 AND ready IN (SELECT value FROM json_each(:stages))       -- when: stages
@@ -212,15 +213,33 @@ AND guild_id = :guild_id                                  -- when: guild_id
 AND job_type = :job_type                                  -- when: job_type
 AND requested_at >= :since                                -- when: since
 AND requested_at < :until                                 -- when: until
-AND archived                                              -- when: archived
+AND archived AND archived IS NOT FALSE                     -- when: archived
 AND NOT archived                                          -- when: active
 
+-- fragment: job_page
+AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
+AND (requested_at IS NOT NULL OR job_id < :after_job_id)             -- when: after_null
+
+-- Of the active jobs, the archive, an author or a guild: one index has them in order.
 -- name: get_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
-AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
-AND (requested_at IS NOT NULL OR job_id < :after_job_id)             -- when: after_null
+{job_page}
+ORDER BY requested_at DESC NULLS FIRST, job_id DESC
+LIMIT :limit OFFSET :offset
+
+-- Of all jobs: the active ones and the others stand in an index each, merged as they are read.
+-- name: get_all_jobs :many
+SELECT {job_columns} FROM {schema}.jobs
+WHERE NOT archived
+{job_filters}
+{job_page}
+UNION ALL
+SELECT {job_columns} FROM {schema}.jobs
+WHERE archived IS NOT FALSE
+{job_filters}
+{job_page}
 ORDER BY requested_at DESC NULLS FIRST, job_id DESC
 LIMIT :limit OFFSET :offset
 
@@ -228,6 +247,17 @@ LIMIT :limit OFFSET :offset
 SELECT count(*) FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
+
+-- name: count_all_jobs :one
+SELECT count(*) FROM (
+    SELECT 1 FROM {schema}.jobs
+    WHERE NOT archived
+    {job_filters}
+    UNION ALL
+    SELECT 1 FROM {schema}.jobs
+    WHERE archived IS NOT FALSE
+    {job_filters}
+) AS counted
 
 -- name: queue_position :maybe
 SELECT job.ready, coalesce(job.archived, 0), (

@@ -17,7 +17,7 @@ import pytest
 
 import pandora_db
 from pandora_db import JobDb, JobRow, JobStatus, Stage
-from pandora_db.codecs.job import JobColumns
+from pandora_db.codecs.job import JOB_COLUMNS
 from pandora_db.dsn import PostgresTarget, parse_dsn
 from pandora_db.sqlfiles import Catalogue, Dialect, Query, sql_root
 from pandora_db.store import job_queries
@@ -35,11 +35,12 @@ CATALOGUES = {
 ONE_DIALECT_ONLY = {
     "sqlite": {
         "load_jobs",  # COPY, on PostgreSQL, has no text
+        "load_job_events",
         "last_reserved_id",  # a sequence of PostgreSQL is not rolled back
         "keep_reserved_ids",
         "next_job_id",  # a crowd of inserts is numbered before it is stored
-        "record_inserted",  # and leaves its events, as one of update_stage does, by executemany
-        "record_stage",
+        "update_stages",  # and a crowd of stage changes is written row by row in one statement
+        "record_stages",
     },
     "postgres": {
         "ping",  # SQLite's is a hop into the thread
@@ -105,7 +106,7 @@ def test_every_query_is_used_and_every_name_that_is_used_exists() -> None:
                 mentioned.add(node.value)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 called |= set(_query_names(node))
-    mentioned |= {f"load_{table}" for table in ("jobs",) if table in mentioned}
+    mentioned |= {f"load_{table}" for table in ("jobs", "job_events") if table in mentioned}
 
     assert known - mentioned == set(), "no code uses them"
     assert called - known == set(), "no file has them"
@@ -234,4 +235,10 @@ async def test_columns_of_jobs_come_in_the_order_of_job_row(db: JobDb, db_url: s
 def test_insert_job_takes_what_encode_job_makes(dialect: Dialect) -> None:
     query = CATALOGUES[dialect].get("insert_job")
 
-    assert query.parameters == {*JobColumns._fields, "operation_id"}
+    assert query.parameters == {*JOB_COLUMNS, "operation_id"}
+
+
+def test_load_jobs_takes_the_columns_in_the_order_of_encode_job() -> None:
+    (statement,) = CATALOGUES["sqlite"].get("load_jobs").statements
+
+    assert statement.parameters == (*JOB_COLUMNS, "created_at", "updated_at")

@@ -36,18 +36,17 @@ INDEXES = {
     "get_active_jobs": {"idx_jobs_active"},
     "get_completed_jobs": {"idx_jobs_archived"},
     "get_job": BY_ID,
-    "get_jobs": {"idx_jobs_requested"},
+    "get_all_jobs": {"idx_jobs_active", "idx_jobs_requested"},
+    "get_all_jobs since until": {"idx_jobs_active", "idx_jobs_requested"},
     "get_jobs active not_paused stages": LIVE,
     "get_jobs active stage": LIVE,
     "get_jobs after archived": {"idx_jobs_requested"},
     "get_jobs archived": {"idx_jobs_requested"},
     "get_jobs author": {"idx_jobs_author"},
     "get_jobs guild_id": {"idx_jobs_guild"},
-    "get_jobs since until": {"idx_jobs_requested"},
     "get_jobs_by_ids": BY_ID,
     "get_jobs_by_stage": LIVE,
     "get_queue_length": LIVE,
-    "get_recent_jobs": {"idx_jobs_requested"},
     "get_user_history by_id": {"idx_jobs_author_id"},
     "get_user_history by_name": {"idx_jobs_author"},
     "history": BY_ID | {"idx_job_deletions_job"},
@@ -145,7 +144,7 @@ async def test_a_missing_index_is_noticed(db_url: str, monkeypatch: pytest.Monke
                 await migrator.run(f"DROP INDEX {index}")
         asked = {
             "get_active_jobs": {},
-            "get_recent_jobs": {"limit": 50},
+            "get_all_jobs": {"limit": 50, "offset": 0},
         }
         async with engine.connection() as connection:
             for name, args in asked.items():

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pandora_db.codecs.job import JobColumns, encode_job
+from pandora_db.codecs.job import JOB_COLUMNS, encode_job
 from pandora_db.errors import InvalidInput, UnknownCode
 from pandora_db.models import Concat, Job, JobType, Preset, Stage
 from pandora_db.models.limits import MAX_ID, MAX_JSON, MAX_SECONDS
@@ -298,11 +298,12 @@ def test_encode_job() -> None:
         config={"ä": 1.0},
     )
     columns = encode_job(job)
-    assert (columns.preset, columns.preset_concat, columns.ready) == (3, 1, 4)
-    assert columns.config == '{"ä":1.0}'
-    assert type(columns.ready) is int
-    assert type(columns.job_type) is int
-    assert set(JobColumns._fields) == (set(Job.model_fields) | {"preset_concat"})
+    assert (columns["preset"], columns["preset_concat"], columns["ready"]) == (3, 1, 4)
+    assert columns["config"] == '{"ä":1.0}'
+    assert type(columns["ready"]) is int
+    assert type(columns["job_type"]) is int
+    assert tuple(columns) == JOB_COLUMNS
+    assert set(JOB_COLUMNS) == (set(Job.model_fields) | {"preset_concat"})
 
 
 def test_encode_job_checks_a_config_that_was_changed_later() -> None:

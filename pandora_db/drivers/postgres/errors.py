@@ -34,12 +34,21 @@ LOST = (
     OSError,
     TimeoutError,
 )
-# Nothing was done, and doing it again may well succeed.
-AGAIN = (
+_AGAIN = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InvalidCachedStatementError,
 )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether nothing was done, and doing it again may well succeed.
+
+    The same operation in two processes at once is such a case: the second try finds it done.
+    """
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return error.constraint_name == "idx_job_events_operation"
+    return isinstance(error, _AGAIN)
 
 
 def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import asyncpg
 
 from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit
+from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, translate
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import (
@@ -65,7 +66,7 @@ class PostgresTransaction:
     ) -> list[Row | None]:
         """See `Unit.write_all`."""
         query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
-        columns = zip(*map(query.statements[0].bind, args), strict=True)
+        columns = as_columns(list(map(query.statements[0].bind, args)))
         results: list[Row | None] = [None] * len(args)
         for row in await self._fetch(query.text, tuple(columns)):
             results[row[0] - 1] = row[1:]

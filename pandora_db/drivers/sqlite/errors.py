@@ -25,7 +25,7 @@ _UNIQUE = re.compile(r"UNIQUE constraint failed: \w+\.(\w+)")
 
 
 def translate(  # noqa: C901, PLR0911 - one line per fact
-    error: Exception, path: str
+    error: BaseException, path: str
 ) -> PandoraDbError:
     """The error of ours that says what `error` says; the caller raises it `from error`."""
     if not isinstance(error, sqlite3.Error):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,6 +43,7 @@ class Lane:
         self.hop = hop
         self._fly = fly
         self._settings = settings
+        self._most = settings.max_pending
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
@@ -60,17 +61,21 @@ class Lane:
         """Calls that are queued."""
         return len(self._queue)
 
-    async def call(self, query: Query, args: Mapping[str, Any]) -> list[Any]:
-        """Run one operation with whatever else waits; returns its rows after the commit."""
-        if len(self._queue) >= self._settings.max_pending:
-            await self._wait_for_room()
-        rows: list[Any] = await self._enter((query, args))
+    def call(self, query: Query, args: Mapping[str, Any]) -> Awaitable[list[Any]]:
+        """Run one operation with whatever else waits; gives its rows after the commit."""
+        if len(self._queue) >= self._most:
+            return self._call_in_time((query, args))
+        return self._enter((query, args))
+
+    async def _call_in_time(self, call: Call) -> list[Any]:
+        await self._wait_for_room()
+        rows: list[Any] = await self._enter(call)
         return rows
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Hop, None]:
         """The connection for oneself."""
-        if len(self._queue) >= self._settings.max_pending:
+        if len(self._queue) >= self._most:
             await self._wait_for_room()
         future = self._enter(None)
         try:
@@ -91,7 +96,7 @@ class Lane:
     async def _wait_for_room(self) -> None:
         try:
             async with asyncio.timeout(self._settings.acquire_timeout):
-                while len(self._queue) >= self._settings.max_pending:
+                while len(self._queue) >= self._most:
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:
@@ -130,7 +135,7 @@ class Lane:
                 head.future.set_result(None)
                 break
             batch.append(head)
-        if len(self._queue) < self._settings.max_pending:
+        if len(self._queue) < self._most:
             self._room.set()
         if batch:
             self._take_off(batch)
@@ -158,14 +163,14 @@ class Lane:
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
                 continue
-            if isinstance(result, PandoraDbError):
+            if isinstance(result, list):
+                waiting.future.set_result(result)
+            elif isinstance(result, PandoraDbError):
                 waiting.future.set_exception(result)
-            elif isinstance(result, Exception):
+            else:
                 ours = translate(result, self._path)
                 ours.__cause__ = result
                 waiting.future.set_exception(ours)
-            else:
-                waiting.future.set_result(result)
         self._release()
 
     def _release(self) -> None:
@@ -182,7 +187,7 @@ class Lane:
             waiting = self._queue.popleft()
             if not waiting.future.done():
                 waiting.future.set_exception(self._too_long())
-        if len(self._queue) < self._settings.max_pending:
+        if len(self._queue) < self._most:
             self._room.set()
         if self._queue:
             self._patience = self._loop.call_at(self._queue[0].since + limit, self._expire)

@@ -18,6 +18,7 @@ from pandora_db.drivers.sqlite.crowd import (
     runs,
     wanted_ids,
     write_crowd,
+    write_rows,
 )
 from pandora_db.sqlfiles import Catalogue, Query
 
@@ -166,11 +167,11 @@ class Worker:
         columns: Sequence[str],
         rows: Iterable[Sequence[Any]],
     ) -> None:
-        """One statement for each of many rows, inside an open transaction."""
+        """A `:batch` of one statement for many rows, inside an open transaction."""
         (statement,) = query.statements
         in_order = itemgetter(*(columns.index(name) for name in statement.parameters))
         with closing(plain_cursor(connection)) as cursor:
-            cursor.executemany(statement.text, map(in_order, rows))
+            write_rows(cursor, statement, map(in_order, rows))
 
 
 def plain(args: Mapping[str, Any]) -> Mapping[str, Any]:

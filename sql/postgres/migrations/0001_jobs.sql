@@ -56,12 +56,11 @@ CREATE INDEX idx_jobs_ready ON {schema}.jobs (ready, (-priority), requested_at, 
 CREATE INDEX idx_jobs_author ON {schema}.jobs (author, requested_at DESC, job_id DESC);
 CREATE INDEX idx_jobs_archived ON {schema}.jobs (completed_at DESC NULLS LAST, job_id DESC) WHERE archived;
 CREATE INDEX idx_jobs_active ON {schema}.jobs (requested_at, job_id) WHERE NOT archived;
-CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at DESC, job_id DESC);
+CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at DESC, job_id DESC) WHERE archived IS NOT FALSE;
 CREATE INDEX idx_jobs_author_id ON {schema}.jobs (author_id, requested_at DESC, job_id DESC) WHERE author_id IS NOT NULL;
 CREATE INDEX idx_jobs_guild ON {schema}.jobs (guild_id, requested_at DESC, job_id DESC) WHERE guild_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_external ON {schema}.jobs (external_id) WHERE external_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_idempotency ON {schema}.jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE UNIQUE INDEX idx_jobs_operation ON {schema}.jobs (operation_id) WHERE operation_id IS NOT NULL;
 
 -- Generated ids start above the adopted ones, but never where JSON readers lose digits.
 CREATE SEQUENCE {schema}.job_ids AS BIGINT MINVALUE 1 MAXVALUE 9007199254740991;
@@ -89,6 +88,9 @@ CREATE TABLE {schema}.job_events (
     detail       TEXT,
     PRIMARY KEY (job_id, seq)
 );
+-- By its operation an insert is found again. The index stands here since each change of a job would
+-- add another entry to one of `jobs`.
+CREATE UNIQUE INDEX idx_job_events_operation ON {schema}.job_events (operation_id) WHERE kind = 1;
 
 -- What remains of a deleted job: that it was, and who deleted it when.
 CREATE TABLE {schema}.job_deletions (

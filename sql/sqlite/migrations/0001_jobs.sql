@@ -44,7 +44,7 @@ CREATE INDEX idx_jobs_ready ON jobs (ready, (-priority), requested_at, job_id) W
 CREATE INDEX idx_jobs_author ON jobs (author, requested_at DESC, job_id DESC);
 CREATE INDEX idx_jobs_archived ON jobs (completed_at DESC, job_id DESC) WHERE archived;
 CREATE INDEX idx_jobs_active ON jobs (requested_at, job_id) WHERE NOT archived;
-CREATE INDEX idx_jobs_requested ON jobs (requested_at DESC, job_id DESC);
+CREATE INDEX idx_jobs_requested ON jobs (requested_at DESC, job_id DESC) WHERE archived IS NOT FALSE;
 CREATE INDEX idx_jobs_author_id ON jobs (author_id, requested_at DESC, job_id DESC) WHERE author_id IS NOT NULL;
 CREATE INDEX idx_jobs_guild ON jobs (guild_id, requested_at DESC, job_id DESC) WHERE guild_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_external ON jobs (external_id) WHERE external_id IS NOT NULL;
