@@ -7,7 +7,8 @@ progress, progress_data::text, current_step, output_kind, output::text, output_f
 error, config::text, updated_at
 
 -- Ids that are taken, keys that are known and operations that were done are left to
--- find_insert: a plain INSERT that fails would take the whole batch with it.
+-- find_insert: a plain INSERT that fails would take the whole batch with it. LIMIT 1, since a
+-- NOT EXISTS may be planned as a join with all events.
 -- name: insert_job :batch
 WITH op AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -33,7 +34,7 @@ WITH op AS MATERIALIZED (
            statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
            idempotency_key, priority, config::jsonb, operation_id::uuid, statement_timestamp()
     FROM op
-    WHERE NOT EXISTS (SELECT FROM {schema}.job_events WHERE kind = 1 AND operation_id = op.operation_id::uuid)   -- when: repeated
+    WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = 1 AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING job_id, ready, operation_id

@@ -147,6 +147,22 @@ async def test_an_operation_repeated_at_the_same_time_is_done_once(db: JobDb, na
     assert await db.count_jobs() == (name != "delete_job")
 
 
+async def test_an_insert_repeated_in_two_handles_at_once_is_done_once(
+    db: JobDb, db_url: str
+) -> None:
+    if db_url == ":memory:":
+        pytest.skip("one handle is all that sees it")
+    async with JobDb.open(db_url) as other:
+        for _ in range(20):
+            call = uuid4()
+            ids = await asyncio.gather(
+                *(one.insert_job(make_job(), operation_id=call) for one in (db, other) * 4)
+            )
+            assert len(set(ids)) == 1
+
+    assert await db.count_jobs() == 20
+
+
 async def test_a_full_queue_answers_for_an_operation_that_was_done(db: JobDb) -> None:
     call = uuid4()
     first = await db.insert_job(make_job(), max_active=1, operation_id=call)
