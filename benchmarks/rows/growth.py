@@ -19,7 +19,7 @@ from pandora_db import Job, JobDb, JobStatus, NotFound, Stage
 
 LIVE = 120
 _SMALL = 1_000
-_CALLS = 40
+_CALLS = 120
 FIRST_LIVE = 2_000_000_001
 _REQUESTED = 1_900_000_000
 _WARM = 8  # PostgreSQL may settle on a generic plan from the sixth run on

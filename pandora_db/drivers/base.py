@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from asyncio import get_running_loop
-from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,9 +43,9 @@ class Session(Protocol):
         """
         ...
 
-    async def write(
+    def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
-    ) -> Row | None:
+    ) -> Awaitable[Row | None]:
         """Run one operation of a `:batch` query; None when it changed nothing.
 
         Operations of one `key` never share a statement. Outside a transaction the call returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -174,15 +174,15 @@ class PostgresDriver:
                     raise OutcomeUnknown(UUID(args["operation_id"]), "the call") from error
             await asyncio.sleep(0.1)
 
-    async def write(
+    def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
-    ) -> Row | None:
+    ) -> Awaitable[Row | None]:
         """See `Session.write`."""
         self.guard.check(name)
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane(self.queries, name, self._pool, self._settings)
-        return await lane.call(args, key, repeated=repeated)
+        return lane.call(args, key, repeated=repeated)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction at READ COMMITTED on a connection of its own."""

@@ -13,7 +13,8 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -98,7 +99,7 @@ class Lane:
             connection = self._pool.try_take()
             if connection is not None:
                 return self._solo(connection, args, key)
-        call = _Call(args, key, self._loop.create_future(), repeated, None)
+        call = _Call(args, key, asyncio.Future(loop=self._loop), repeated, None)
         if len(self._queue) >= self._settings.max_pending:
             return self._enter_in_time(call)
         return self._enter(call)
@@ -125,7 +126,7 @@ class Lane:
                 if not is_passing(error):
                     raise translate(error, self._target) from error
             # Whoever sorts this out must not be the caller's task, which may be cancelled.
-            call = _Call(args, key, self._loop.create_future(), lost is not None, lost)
+            call = _Call(args, key, asyncio.Future(loop=self._loop), lost is not None, lost)
             self._queue.append(call)
         except BaseException:  # cancelled: the server may be at it still
             self._pool.discard(connection)
@@ -214,7 +215,7 @@ class Lane:
         if len(self._queue) < self._settings.max_pending:
             self._room.set()
         if len(keys) == len(batch):
-            batch.sort(key=_by_key)
+            batch.sort(key=attrgetter("key"))
         self._keys |= keys
         return batch
 
@@ -293,10 +294,6 @@ class Lane:
         """Stop waiting for whatever is under way; its callers get `OutcomeUnknown`."""
         for flight in self._flights:
             flight.cancel()
-
-
-def _by_key(call: _Call) -> Any:  # noqa: ANN401 - ids, which compare
-    return call.key
 
 
 def _copy(error: PandoraDbError) -> PandoraDbError:

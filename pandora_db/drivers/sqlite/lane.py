@@ -103,7 +103,7 @@ class Lane:
             raise self._too_long() from None
 
     def _enter(self, call: Call | None) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         self._queue.append(_Waiting(call, future, self._loop.time()))
         if not self._busy and not self._scheduled:
             self._quiet.clear()
