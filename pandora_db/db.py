@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from pandora_db import migrations
@@ -13,7 +14,7 @@ from pandora_db.config import Settings
 from pandora_db.drivers.base import Driver
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget, Target, parse_dsn
-from pandora_db.errors import InvalidInput
+from pandora_db.errors import InvalidInput, PandoraDbError
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.sqlfiles import Dialect
@@ -22,6 +23,9 @@ from pandora_db.store.jobs import Store
 if TYPE_CHECKING:
     import aiosqlite
     import asyncpg
+
+
+log = logging.getLogger("pandora_db")
 
 
 class JobDb(Store):
@@ -81,12 +85,13 @@ class JobDb(Store):
         chosen = (settings or Settings()).model_copy(update=overrides)
         target = parse_dsn(url)
         driver = _driver(target, chosen)
-        await driver.open()
-        try:
-            await migrations.refuse_newer(driver)
-        except BaseException:
-            await finish(driver.close())
-            raise
+        with _refusals_logged(target):
+            await driver.open()
+            try:
+                await migrations.refuse_newer(driver)
+            except BaseException:
+                await finish(driver.close())
+                raise
         return cls(driver, target, chosen)
 
     async def close(self) -> None:
@@ -110,7 +115,8 @@ class JobDb(Store):
             SchemaChanged: an applied migration is not the one that is shipped.
             LockTimeout: a table stayed locked longer than `lock_timeout`.
         """
-        await migrations.migrate(self._driver)
+        with _refusals_logged(self._target):
+            await migrations.migrate(self._driver)
 
     async def plan_schema(self) -> SchemaPlan:
         """What `init_schema` would do, and how long it would lock; `print` it. Changes nothing.
@@ -171,6 +177,15 @@ class JobDb(Store):
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"
+
+
+@contextmanager
+def _refusals_logged(target: Target) -> Generator[None, None, None]:
+    try:
+        yield
+    except PandoraDbError as error:
+        log.warning("refused to start on %s: %s", target.describe(), error)
+        raise
 
 
 def _driver(target: Target, settings: Settings) -> Driver:

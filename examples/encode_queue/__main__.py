@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from examples.encode_queue.failure import StepError
-from examples.encode_queue.lock import AlreadyRunningError
-from examples.encode_queue.options import parse_options
-from pandora_db import PandoraDbError
-
 
 def main() -> int:
     """Run the queue; returns the exit code."""
     try:
-        # Here, so that --help answers where ffmpeg, aiohttp and rich are not installed.
+        return _run()
+    except KeyboardInterrupt:  # while the modules were still being loaded
+        return 130
+
+
+def _run() -> int:
+    from examples.encode_queue.failure import StepError  # noqa: PLC0415 - see main
+    from examples.encode_queue.lock import AlreadyRunningError  # noqa: PLC0415
+    from examples.encode_queue.options import parse_options  # noqa: PLC0415
+    from pandora_db import PandoraDbError  # noqa: PLC0415
+
+    try:
+        # Last, so that --help answers where ffmpeg, aiohttp and rich are not installed.
         from examples.encode_queue.app import run  # noqa: PLC0415
     except ImportError as error:
         parse_options()

@@ -124,7 +124,7 @@ async def _left(db: JobDb) -> dict[str, int]:
 def _say_what_is_left(left: dict[str, int]) -> None:
     listed = ", ".join(f"{number} {name}" for name, number in left.items())
     hint = " The same command finishes them." if listed else ""
-    print(f"Stopped. Left: {listed or 'nothing'}.{hint}", file=sys.stderr, flush=True)
+    print(f"Stopped. Left: {listed or 'no job'}.{hint}", file=sys.stderr, flush=True)
 
 
 @contextmanager

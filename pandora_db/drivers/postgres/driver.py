@@ -270,7 +270,9 @@ class PostgresDriver:
         """See `Driver.health`; the deep check is the server's own affair (pg_amcheck)."""
         del deep
         ((*facts,),) = await self.read("server_facts", {})
-        return read_health(facts, self._pool.use)
+        use = self._pool.use
+        queued = sum(lane.waiting for lane in self._lanes.values())
+        return read_health(facts, use.model_copy(update={"waiting": use.waiting + queued}))
 
     def migrating(self) -> AbstractAsyncContextManager[PostgresMigrator]:
         """See `Driver.migrating`: an advisory lock of the schema."""

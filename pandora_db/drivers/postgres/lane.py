@@ -231,7 +231,7 @@ class Lane:
         self._take_off()
         return min(most, -(-waiting // flights))
 
-    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:  # noqa: C901
+    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:
         """Run the batch until its outcome is known, or nobody can know it in time."""
         deadline = self._loop.time() + self._settings.outcome_timeout
         pause = 0.01
@@ -239,18 +239,8 @@ class Lane:
             lost = next((call.lost for call in batch if call.lost is not None), None)
             try:
                 # The first attempt has the time-outs of its connection and statement.
-                async with (
-                    asyncio.timeout_at(None if lost is None else deadline),
-                    self._pool.connection() as connection,
-                ):
-                    if lost is not None:
-                        await self._pool.wait_for_end_of(lost, connection)
-                    try:
-                        return await self._send(connection, batch)
-                    except (*LOST, asyncio.CancelledError):
-                        for call in batch:
-                            call.lost, call.repeated = connection, True
-                        raise
+                async with asyncio.timeout_at(None if lost is None else deadline):
+                    return await self._attempt(batch, lost)
             except LOST as error:
                 failure: Exception = error
                 if lost is None:
@@ -262,14 +252,27 @@ class Lane:
                     return [_copy(error) for _ in batch]
             except asyncpg.PostgresError as error:
                 failure = error
-                if not is_passing(error) and len(batch) > 1:
+                if is_passing(error):
+                    log.info("%s: %s; once more", self._name, type(error).__name__)
+                elif len(batch) > 1:
                     return [outcome for call in batch for outcome in await self._flush([call])]
-                if not is_passing(error):
+                else:
                     return [self._give_up(batch[0], error)]
             if self._loop.time() + pause > deadline:
                 return [self._give_up(call, failure) for call in batch]
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             pause = min(pause * 2, 1.0)
+
+    async def _attempt(self, batch: Sequence[_Call], lost: Connection | None) -> Sequence[Outcome]:
+        async with self._pool.connection() as connection:
+            if lost is not None:
+                await self._pool.wait_for_end_of(lost, connection)
+            try:
+                return await self._send(connection, batch)
+            except (*LOST, asyncio.CancelledError):
+                for call in batch:
+                    call.lost, call.repeated = connection, True
+                raise
 
     async def _send(self, connection: Connection, batch: Sequence[_Call]) -> Sequence[Outcome]:
         repeated = any(call.repeated for call in batch)
