@@ -1,8 +1,9 @@
-"""The raw side of rows 3 and 4: the library's own SQL text, or its rows, by the driver alone.
+"""The other side of rows 3 and 4: the library's own SQL text, or its rows, by the driver alone.
 
 The arguments are made before the clock starts, and the connection has the settings of the library's
 own: what remains between the two sides is the library. PostgreSQL: a bare `fetch` on one held
-connection. SQLite: aiosqlite behind a lock, an `execute` for each statement, then `commit`.
+connection. SQLite: aiosqlite behind a lock, an `execute` for each statement that writes, then
+`commit`; the library's third statement, which answers whether anything was done, is left out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import aiosqlite
 
 from benchmarks.rounds import crowd
 from benchmarks.work import Moves, Ours, new_job
-from pandora_db import JobDb
+from pandora_db import JobDb, Settings
 from pandora_db.codecs.job import encode_job
+from pandora_db.drivers.postgres.arrays import as_columns
+from pandora_db.drivers.sqlite.driver import writer_pragmas
 from pandora_db.store.operation import operation
 
 if TYPE_CHECKING:
@@ -48,15 +51,13 @@ class Held:
 
     async def inserts(self, seconds: float) -> float:
         """Store jobs for so long; the rate."""
-        made = [
-            tuple([value] for value in self._insert.bind(args)) for args in _insert_args(seconds)
-        ]
+        made = [tuple(as_columns([self._insert.bind(args)])) for args in _insert_args(seconds)]
         return await self._run(self._insert.text, iter(made), seconds)
 
     async def updates(self, seconds: float) -> float:
         """Move jobs on for so long; the rate."""
         made = [
-            tuple([value] for value in self._update.bind(args))
+            tuple(as_columns([self._update.bind(args)]))
             for args in _update_args(self._moves, seconds)
         ]
         return await self._run(self._update.text, iter(made), seconds)
@@ -140,7 +141,7 @@ async def held_sqlite(path: Path, seed: int) -> AsyncIterator[HeldSqlite]:
         ours = await Ours.filled(db, seed)
         queries = db._driver.queries  # noqa: SLF001
     async with aiosqlite.connect(path) as connection:
-        for pragma in ("synchronous = FULL", "wal_autocheckpoint = 8000", "temp_store = MEMORY"):
+        for pragma in writer_pragmas(Settings(), memory=False):
             await connection.execute(f"PRAGMA {pragma}")
         yield HeldSqlite(connection, queries, ours.ids, seed)
 

@@ -54,26 +54,30 @@ class Result:
 
 
 async def duel(
-    key: str, ours: Measure, theirs: Measure, rounds: int, bare: Measure | None = None
+    key: str, ours: Measure, theirs: Measure, rounds: int, raw: Measure | None = None
 ) -> Result:
     """Measure both sides `rounds` times in turns, after one round to warm up.
 
-    `bare` does less than `theirs`, on libpndb's own table without a history: how ours stands to
+    `raw` does less than `theirs`, on libpndb's own table without a history: how ours stands to
     that goes into the notes.
     """
     found: list[tuple[float, float, float]] = []
-    to_bare: list[float] = []
+    raw_rates: list[float] = []
     for number in range(rounds + 1):
-        sides = [side for side in (theirs, ours, bare) if side]
+        sides = [side for side in (theirs, ours, raw) if side]
         rates = {}
         for side in sides if number % 2 else reversed(sides):
             gc.collect()
             rates[side] = await side()
         if number:
             found.append((rates[ours], rates[theirs], rates[ours] / rates[theirs]))
-            if bare:
-                to_bare.append(rates[ours] / rates[bare])
-    return Result(key, found, {"bare": round(median(to_bare), 4)} if to_bare else {})
+            if raw:
+                raw_rates.append(rates[raw])
+    if not raw:
+        return Result(key, found)
+    to_raw = median(rate / least for (rate, _, _), least in zip(found, raw_rates, strict=True))
+    notes = {"raw": round(to_raw, 4), "raw_rounds": [round(rate, 1) for rate in raw_rates]}
+    return Result(key, found, notes)
 
 
 async def crowd(callers: int, seconds: float, operation: Operation) -> float:

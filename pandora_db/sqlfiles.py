@@ -27,8 +27,6 @@ Shape = Literal["one", "maybe", "many", "none", "batch", "script"]
 _HEADER = re.compile(r"^-- (name|fragment): *(\w+)(?: :(\w+))?\s*$")
 _WHEN = re.compile(r"--\s*when:\s*(\w+)\s*$")
 _SPLICE = re.compile(r"\{(\w+)\}")
-_ROW = re.compile(r"\bVALUES\s*(\((?:[^()]|\([^()]*\))*\))")
-_PLACE = re.compile(r"\?\d+")
 # Whatever may hold a colon or semicolon that is not ours, then a cast, then a parameter.
 _TOKEN = re.compile(
     r"""(?P<skip> '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/
@@ -52,10 +50,6 @@ class Statement:
     text: str
     parameters: tuple[str, ...]
     bind: Callable[[Mapping[str, Any]], tuple[Any, ...]] = field(repr=False, compare=False)
-
-    def for_rows(self, count: int) -> str:
-        """The text with the row of its VALUES `count` times, which takes `bind` of each in turn."""
-        return _for_rows(self.text, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +208,6 @@ def _number(found: re.Match[str], names: list[str], mark: str) -> str:
     if name not in names:
         names.append(name)
     return f"{mark}{names.index(name) + 1}"
-
-
-@cache
-def _for_rows(text: str, count: int) -> str:
-    found = _ROW.search(text)
-    if found is None or _PLACE.search(text[: found.start()] + text[found.end() :]):
-        raise ValueError(f"all parameters have to stand in one VALUES (…): {text}")
-    row = _PLACE.sub("?", found[1])
-    return text[: found.start(1)] + ", ".join([row] * count) + text[found.end(1) :]
 
 
 def _blank(found: re.Match[str]) -> str:

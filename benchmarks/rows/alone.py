@@ -25,8 +25,8 @@ async def _sqlite(plan: Plan) -> list[Result]:
     one = partial(partial, crowd, 1, plan.seconds)
     async with (
         JobDb.open(plan.folder / "alone.db") as db,
-        held_sqlite(plan.folder / "alone-held.db", plan.seed) as raw,
-        raw_sqlite(plan.folder / "alone-raw.db", plan.seed) as bare,
+        held_sqlite(plan.folder / "alone-held.db", plan.seed) as same,
+        raw_sqlite(plan.folder / "alone-raw.db", plan.seed) as raw,
     ):
         ours = await Ours.filled(db, plan.seed)
         seconds = plan.seconds
@@ -34,16 +34,16 @@ async def _sqlite(plan: Plan) -> list[Result]:
             await duel(
                 "3-insert-sqlite",
                 one(ours.insert),
-                partial(raw.inserts, seconds),
+                partial(same.inserts, seconds),
                 plan.rounds,
-                one(bare.insert),
+                one(raw.insert),
             ),
             await duel(
                 "3-update-sqlite",
                 partial(ours.updates, 1, seconds),
-                partial(raw.updates, seconds),
+                partial(same.updates, seconds),
                 plan.rounds,
-                one(bare.update),
+                one(raw.update),
             ),
         ]
 
@@ -54,15 +54,15 @@ async def _postgres(plan: Plan, dsn: str, loop: str) -> list[Result]:
         fresh_database(dsn) as first,
         fresh_database(dsn) as second,
         JobDb.open(first) as db,
-        held(second, plan.seed) as raw,
+        held(second, plan.seed) as same,
     ):
         ours = await Ours.filled(db, plan.seed)
         updates = partial(ours.updates, 1, plan.seconds)
         seconds = plan.seconds
         return [
             await duel(
-                f"3-insert-{loop}", one(ours.insert), partial(raw.inserts, seconds), plan.rounds
+                f"3-insert-{loop}", one(ours.insert), partial(same.inserts, seconds), plan.rounds
             ),
-            await duel(f"3-update-{loop}", updates, partial(raw.updates, seconds), plan.rounds),
-            await duel(f"3-read-{loop}", one(ours.read), one(raw.read), plan.rounds),
+            await duel(f"3-update-{loop}", updates, partial(same.updates, seconds), plan.rounds),
+            await duel(f"3-read-{loop}", one(ours.read), one(same.read), plan.rounds),
         ]

@@ -28,19 +28,19 @@ def bulk(plan: Plan) -> list[Result]:
 async def _sqlite(plan: Plan) -> list[Result]:
     async with (
         JobDb.open(plan.folder / "bulk.db") as db,
-        held_sqlite(plan.folder / "bulk-held.db", plan.seed) as raw,
-        raw_sqlite(plan.folder / "bulk-raw.db", plan.seed) as bare,
+        held_sqlite(plan.folder / "bulk-held.db", plan.seed) as same,
+        raw_sqlite(plan.folder / "bulk-raw.db", plan.seed) as raw,
     ):
         await db.init_schema()
 
         async def load(rows: list[tuple[object, ...]]) -> None:
-            await bare.connection.executemany(INSERT, rows)
-            await bare.connection.commit()
+            await raw.connection.executemany(INSERT, rows)
+            await raw.connection.commit()
 
         stamp = (0, "2026-11-20 10:00:00.000", "2026-11-20 10:00:00.000")
-        same = _theirs(_same_rows(stamp), raw.load)
-        least = _theirs(map(raw_row, bare.numbers), load)
-        return [await duel("4-sqlite", _ours(db), same, plan.rounds, least)]
+        equal = _theirs(_same_rows(stamp), same.load)
+        least = _theirs(map(raw_row, raw.numbers), load)
+        return [await duel("4-sqlite", _ours(db), equal, plan.rounds, least)]
 
 
 async def _postgres(plan: Plan, dsn: str) -> list[Result]:
@@ -49,22 +49,22 @@ async def _postgres(plan: Plan, dsn: str) -> list[Result]:
         fresh_database(dsn) as other,
         fresh_database(dsn) as third,
         JobDb.open(one) as db,
-        held(other, plan.seed) as raw,
-        raw_pool(third, plan.seed) as bare,
+        held(other, plan.seed) as same,
+        raw_pool(third, plan.seed) as raw,
     ):
         await db.init_schema()
 
         async def load_same(rows: list[tuple[object, ...]]) -> None:
-            await raw.connection.copy_records_to_table("jobs", records=rows, columns=LOADED)
+            await same.connection.copy_records_to_table("jobs", records=rows, columns=LOADED)
 
         async def load(rows: list[tuple[object, ...]]) -> None:
-            await bare.pool.copy_records_to_table("jobs", records=rows, columns=COLUMNS)
+            await raw.pool.copy_records_to_table("jobs", records=rows, columns=COLUMNS)
 
         now = datetime(2026, 11, 20, 10)  # noqa: DTZ001 - the column has no zone
         stamp = (0, now, now.replace(tzinfo=UTC))
-        same = _theirs(_same_rows(stamp), load_same)
-        least = _theirs(map(raw_row, bare.numbers), load)
-        return [await duel("4-postgres", _ours(db), same, plan.rounds, least)]
+        equal = _theirs(_same_rows(stamp), load_same)
+        least = _theirs(map(raw_row, raw.numbers), load)
+        return [await duel("4-postgres", _ours(db), equal, plan.rounds, least)]
 
 
 def _same_rows(stamp: tuple[object, ...]) -> Iterator[tuple[object, ...]]:

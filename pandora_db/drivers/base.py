@@ -48,9 +48,10 @@ class Session(Protocol):
     ) -> Awaitable[Row | None]:
         """Run one operation of a `:batch` query; None when it changed nothing.
 
-        Operations of one `key` never share a statement. Outside a transaction the call returns
-        after the commit. `repeated` says that the operation may have been done before, and takes
-        the variant of the query that then does nothing; a driver that lost an answer does so too.
+        To be awaited at once: what it gives may hold a connection already. Operations of one `key`
+        never share a statement. Outside a transaction the call returns after the commit. `repeated`
+        says that the operation may have been done before, and takes the variant of the query that
+        then does nothing; a driver that lost an answer does so too.
         """
         ...
 
@@ -139,7 +140,7 @@ class Guard:
 
     def check(self, name: str) -> None:
         """Raise `HandleForked`, `HandleClosed` or `InsideTransaction`, or return."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # `forked`, in the path of every call
             raise HandleForked
         if self.state != "open":
             raise HandleClosed(

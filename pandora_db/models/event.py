@@ -46,7 +46,8 @@ class JobEvent(NamedTuple):
         stage: the stage code afterwards; None when it says nothing about the stage.
         attempt: how often the job had been claimed or retried.
         owner: the worker that did it, when it was one.
-        operation_id: the call that did it; None when another program wrote.
+        operation_id: the call that did it; the jobs of one `insert_jobs` are numbered on from
+            its id. None when another program wrote.
         detail: a reason or a note.
         previous: the stage code before; None when unknown.
     """

@@ -51,13 +51,12 @@ async def load_jobs(session: Unit, jobs: Sequence[Job], operations: OperationRun
         taken = await session.read("find_taken_ids", {"job_ids": given})
         if taken:
             raise Duplicate("job_id", taken[0][0])
-    fresh = await _reserve(session, len(jobs) - len(given), frozenset(given))
-    left = iter(fresh)
-    ids = [next(left) if job.job_id is None else job.job_id for job in jobs]
+    fresh = iter(await _reserve(session, len(jobs) - len(given), frozenset(given)))
+    ids = [next(fresh) if job.job_id is None else job.job_id for job in jobs]
     (stamp,) = await session.read("stamp", {})
     await session.load("jobs", LOADED, load_rows(jobs, ids, stamp))
     args = {"head": operations.head, "tail": operations.tail}
-    if isinstance(fresh, range) and not given:
+    if ids == list(range(ids[0], ids[0] + len(ids))):
         await session.read("record_loaded_between", args | {"first": ids[0], "last": ids[-1]})
     else:
         await session.read("record_loaded", args | {"job_ids": ids})

@@ -44,11 +44,12 @@ class JobInserts(Repository):
         call = operation(operation_id)
         args = _insert_args(job, call.id)
         if max_active is not None:
-            return await self._insert_within(args, check_int(max_active, "max_active", 1, MAX_ID))
+            limit = check_int(max_active, "max_active", 1, MAX_ID)
+            return await self._insert_within(args, limit, repeated=call.repeated)
         row = await self._session.write("insert_job", args, operation_id, repeated=call.repeated)
         return row[0] if row else await _insert_again(self._session, args)
 
-    async def _insert_within(self, args: dict[str, Any], limit: int) -> int:
+    async def _insert_within(self, args: dict[str, Any], limit: int, *, repeated: bool) -> int:
         async with _signed(args["operation_id"], "insert_job"), self._session.unit() as session:
             await session.read("lock_queue", {})
             ((active,),) = await session.read("count_active_up_to", {"limit": limit})
@@ -57,7 +58,7 @@ class JobInserts(Repository):
                 if (found := done if done is not None else known) is not None:
                     return int(found)
                 raise QueueFull(limit)
-            row = await session.write("insert_job", args, None, repeated=True)
+            row = await session.write("insert_job", args, None, repeated=repeated)
             return row[0] if row else await _insert_again(session, args)
 
     async def insert_jobs(

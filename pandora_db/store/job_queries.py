@@ -42,7 +42,8 @@ class JobFilters(TypedDict, total=False):
     archived: bool | None
 
 
-# By each of these, one index has the jobs in the order of their request.
+# By each of these, one index of either dialect has the jobs in the order of their request
+# (tests/dialect/test_plans.py).
 _IN_ORDER = frozenset({"archived", "active", "author", "author_id", "guild_id"})
 
 

@@ -14,10 +14,12 @@ from pandora_db.codecs.checks import check_operation_id
 _NODE = (1 << 48) - 1
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
+_FREE = (1 << 62) - 1 ^ 1 << 47
 
 # An id has to be unique, not secret: os.urandom() for each would cost a system call.
 _random = random.Random()  # noqa: S311
-_RUN = 64
+# Few enough that the time in them stays true.
+_SUPPLY = 64
 
 
 class Operation(NamedTuple):
@@ -30,7 +32,7 @@ class Operation(NamedTuple):
 def operation(given: UUID | None) -> Operation:
     """The operation of a call; raises `InvalidInput` when `given` is no UUID."""
     if given is None:
-        return Operation(_run.take(), repeated=False)
+        return Operation(_supply.take(), repeated=False)
     return Operation(str(check_operation_id(given)), repeated=True)
 
 
@@ -61,7 +63,7 @@ def operation_run(given: UUID | None) -> OperationRun:
     return OperationRun(_text(first)[:24], first & _NODE)
 
 
-class _Run:
+class _Supply:
     """Consecutive ids after a fresh one: most calls pay for an addition only, in any thread."""
 
     __slots__ = ("_end", "_head", "_numbers")
@@ -69,7 +71,7 @@ class _Run:
     def __init__(self) -> None:
         self._head, tail = operation_run(None)
         self._numbers = itertools.count(tail)
-        self._end = tail + _RUN
+        self._end = tail + _SUPPLY
 
     def take(self) -> str:
         number = next(self._numbers)
@@ -84,15 +86,8 @@ def _fresh() -> int:
     The top one of the last 48 bits is 0: the run that follows stays within them.
     """
     milliseconds = time.time_ns() // 1_000_000
-    noise = _random.getrandbits(73)
-    return (
-        milliseconds << 80
-        | _VERSION_7
-        | noise >> 61 << 64
-        | _VARIANT
-        | (noise >> 47 & 0x3FFF) << 48
-        | noise & _NODE >> 1
-    )
+    noise = _random.getrandbits(74)
+    return milliseconds << 80 | _VERSION_7 | noise >> 62 << 64 | _VARIANT | noise & _FREE
 
 
 def _text(value: int) -> str:
@@ -100,10 +95,10 @@ def _text(value: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _renew() -> _Run:
-    global _run  # noqa: PLW0603 - one for all threads
-    _run = _Run()
-    return _run
+def _renew() -> _Supply:
+    global _supply  # noqa: PLW0603 - one for all threads
+    _supply = _Supply()
+    return _supply
 
 
 def _start_again() -> None:
@@ -112,5 +107,5 @@ def _start_again() -> None:
     _renew()
 
 
-_run = _Run()
+_supply = _Supply()
 os.register_at_fork(after_in_child=_start_again)

@@ -84,6 +84,7 @@ INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operatio
 SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
 FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
 
+-- A run of ids need not be looked up one by one.
 -- name: record_loaded_between :none
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
 SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
@@ -249,6 +250,7 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY jobs.completed_at DESC NULLS LAST, job_id DESC LIMIT :limit::bigint
 
+-- `archived IS NOT FALSE` is said beside `archived` since idx_jobs_requested is known by it.
 -- fragment: job_filters
 AND ready = :stage::smallint                -- when: stage
 AND ready = ANY(:stages::smallint[])        -- when: stages
@@ -277,7 +279,8 @@ ORDER BY requested_at DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
 -- Of all jobs: the active ones and the others stand in an index each, merged as they are read. The
--- planner takes the indexes' order only where each side has the ORDER BY of its own.
+-- planner takes the indexes' order only where each side has the ORDER BY of its own. The number is
+-- 2^63 - 1 less the highest limit.
 -- name: get_all_jobs :many
 (
     SELECT {job_columns} FROM {schema}.jobs

@@ -13,9 +13,9 @@ VALUES (
     :config, :created_at, :updated_at
 )
 
--- name: load_job_events :batch
+-- name: record_inserted :batch
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-VALUES (:job_id, :seq, :at, :kind, :stage, :attempt, :operation_id)
+VALUES (:job_id, 1, :at, 1, :stage, 0, :operation_id)
 
 -- A rollback takes the counter back; the numbers it gave out must not come again.
 -- name: last_reserved_id :one

@@ -76,6 +76,7 @@ INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operatio
 SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + loaded.key)
 FROM json_each(:job_ids) AS loaded CROSS JOIN {schema}.jobs ON job_id = loaded.value
 
+-- A run of ids need not be looked up one by one.
 -- name: record_loaded_between :none
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
 SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + job_id - :first)
@@ -202,6 +203,7 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY completed_at DESC, job_id DESC LIMIT :limit
 
+-- `archived IS NOT FALSE` is said beside `archived` since idx_jobs_requested is known by it.
 -- fragment: job_filters
 AND ready = :stage                                        -- when: stage
 AND ready IN (SELECT value FROM json_each(:stages))       -- when: stages

@@ -1,9 +1,9 @@
-"""Group commit on PostgreSQL (P9): the calls that arrive during a flush go out as one statement.
+"""Group commit on PostgreSQL (P9): the calls that arrive during a flush go out together.
 
 A lane belongs to one query, whose parameters are arrays with an element per call. A lone caller
-runs its own statement in its own task and waits for nobody; a crowd is flushed by a task of the
-lane, which no caller's cancellation reaches. Two calls of one key never share a statement, and rows
-are locked in the order of their keys.
+runs its own statement in its own task and waits for nobody; a crowd is flushed by tasks of the
+lane, which no caller's cancellation reaches, in up to three statements side by side. Two calls of
+one key are never under way at once, and rows are locked in the order of their keys.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Lane:
             connection = self._pool.try_take()
             if connection is not None:
                 return self._solo(connection, args, key)
+        # create_future() would be another frame in the path of every call.
         call = _Call(args, key, asyncio.Future(loop=self._loop), repeated, None)
         if len(self._queue) >= self._settings.max_pending:
             return self._enter_in_time(call)
@@ -126,7 +127,7 @@ class Lane:
                 if not is_passing(error):
                     raise translate(error, self._target) from error
             # Whoever sorts this out must not be the caller's task, which may be cancelled.
-            call = _Call(args, key, asyncio.Future(loop=self._loop), lost is not None, lost)
+            call = _Call(args, key, self._loop.create_future(), lost is not None, lost)
             self._queue.append(call)
         except BaseException:  # cancelled: the server may be at it still
             self._pool.discard(connection)
@@ -169,7 +170,7 @@ class Lane:
             while self._queue:
                 batch = self._board()
                 if not batch and len(self._flights) > 1:
-                    break  # what is left waits for the keys of the other flight, which goes on
+                    break  # what is left waits for the keys of another flight, which goes on
                 self._crowd = len(batch) > 1
                 outcomes = await self._flush(batch) if batch else ()
                 self._keys.difference_update(call.key for call in batch)
@@ -222,7 +223,8 @@ class Lane:
     def _share(self) -> int:
         """How many calls the next flight takes: its part of a crowd that is worth several.
 
-        The server then works on the one part while the callers of the other get their answers.
+        Starts the flight that takes the next part. The server then works on the one while the
+        callers of the other get their answers.
         """
         waiting, most = len(self._queue), self._settings.max_batch
         flights = min(_FLIGHTS + 1 - len(self._flights), waiting // _WORTH_A_FLIGHT)

@@ -12,10 +12,11 @@ import asyncpg
 
 from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit
 from pandora_db.drivers.postgres.arrays import as_columns
-from pandora_db.drivers.postgres.errors import LOST, translate
+from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import (
     ConnectionFailed,
+    Duplicate,
     HandleForked,
     InvalidInput,
     PandoraDbError,
@@ -56,21 +57,33 @@ class PostgresTransaction:
     ) -> Row | None:
         """See `Session.write`."""
         del key
-        query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
-        columns = tuple([value] for value in query.statements[0].bind(args))
-        rows = await self._fetch(query.text, columns)
+        rows = await self._operate(name, [args], repeated=repeated)
         return rows[0][1:] if rows else None
 
     async def write_all(
         self, name: str, args: Sequence[Args], *, repeated: bool = False
     ) -> list[Row | None]:
         """See `Unit.write_all`."""
-        query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
-        columns = as_columns(list(map(query.statements[0].bind, args)))
         results: list[Row | None] = [None] * len(args)
-        for row in await self._fetch(query.text, tuple(columns)):
+        for row in await self._operate(name, args, repeated=repeated):
             results[row[0] - 1] = row[1:]
         return results
+
+    async def _operate(self, name: str, args: Sequence[Args], *, repeated: bool) -> Sequence[Row]:
+        query = self._queries.get(name, REPEATED if repeated else NO_FLAGS)
+        columns = tuple(as_columns(list(map(query.statements[0].bind, args))))
+        if not repeated:
+            return await self._fetch(query.text, columns)
+        # The same operation may be under way in another transaction: its end is waited for, and the
+        # refusal then must not take along what was done here before.
+        for last in (False, False, True):
+            try:
+                async with self._savepoint() as inner:
+                    return await inner._fetch(query.text, columns)  # noqa: SLF001 - one of us
+            except Duplicate as error:
+                if last or error.__cause__ is None or not is_passing(error.__cause__):
+                    raise
+        raise AssertionError("unreachable")
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
@@ -124,7 +137,7 @@ class PostgresTransaction:
         return self._savepoint()
 
     @asynccontextmanager
-    async def _savepoint(self) -> AsyncGenerator[Unit, None]:
+    async def _savepoint(self) -> AsyncGenerator[PostgresTransaction, None]:
         # Others wait: what a unit undoes must not take along what they were told is done.
         async with self._turn:
             self._check()

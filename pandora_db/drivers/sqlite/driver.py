@@ -88,7 +88,7 @@ class SqliteDriver:
 
     async def _open(self) -> None:
         worker = Worker(self.queries)
-        writer = await self._connect(_writer_pragmas(self._settings, memory=self._memory))
+        writer = await self._connect(writer_pragmas(self._settings, memory=self._memory))
         self._writer = Lane(writer, worker.write_all, self._settings, self._path)
         self._reader = self._writer
         self._lanes = (self._writer,)
@@ -226,7 +226,8 @@ _COMMON_PRAGMAS = ("foreign_keys = ON", "cell_size_check = ON")
 _READER_PRAGMAS = (*_COMMON_PRAGMAS, "wal_autocheckpoint = 0", "query_only = ON")
 
 
-def _writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
+def writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
+    """What is set on the connection that writes."""
     if memory:
         return _COMMON_PRAGMAS
     return (

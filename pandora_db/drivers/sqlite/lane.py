@@ -43,7 +43,7 @@ class Lane:
         self.hop = hop
         self._fly = fly
         self._settings = settings
-        self._most = settings.max_pending
+        self._max_pending = settings.max_pending
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
@@ -63,7 +63,7 @@ class Lane:
 
     def call(self, query: Query, args: Mapping[str, Any]) -> Awaitable[list[Any]]:
         """Run one operation with whatever else waits; gives its rows after the commit."""
-        if len(self._queue) >= self._most:
+        if len(self._queue) >= self._max_pending:
             return self._call_in_time((query, args))
         return self._enter((query, args))
 
@@ -75,7 +75,7 @@ class Lane:
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Hop, None]:
         """The connection for oneself."""
-        if len(self._queue) >= self._most:
+        if len(self._queue) >= self._max_pending:
             await self._wait_for_room()
         future = self._enter(None)
         try:
@@ -96,14 +96,14 @@ class Lane:
     async def _wait_for_room(self) -> None:
         try:
             async with asyncio.timeout(self._settings.acquire_timeout):
-                while len(self._queue) >= self._most:
+                while len(self._queue) >= self._max_pending:
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:
             raise self._too_long() from None
 
     def _enter(self, call: Call | None) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.append(_Waiting(call, future, self._loop.time()))
         if not self._busy and not self._scheduled:
             self._quiet.clear()
@@ -135,7 +135,7 @@ class Lane:
                 head.future.set_result(None)
                 break
             batch.append(head)
-        if len(self._queue) < self._most:
+        if len(self._queue) < self._max_pending:
             self._room.set()
         if batch:
             self._take_off(batch)
@@ -187,7 +187,7 @@ class Lane:
             waiting = self._queue.popleft()
             if not waiting.future.done():
                 waiting.future.set_exception(self._too_long())
-        if len(self._queue) < self._most:
+        if len(self._queue) < self._max_pending:
             self._room.set()
         if self._queue:
             self._patience = self._loop.call_at(self._queue[0].since + limit, self._expire)

@@ -1,0 +1,65 @@
+"""What many calls become on their way into one statement."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from pandora_db.drivers.postgres.arrays import as_columns
+from pandora_db.drivers.sqlite.crowd import for_rows
+from pandora_db.store.operation import operation, operation_run
+
+
+def test_columns_without_a_value_are_left_out() -> None:
+    assert as_columns([(1, None, "a", None), (2, None, None, 3)]) == [
+        (1, 2),
+        (),
+        ("a", None),
+        (None, 3),
+    ]
+
+
+def test_the_row_of_values_is_repeated() -> None:
+    text = (
+        "UPDATE t SET a = op.column2 FROM (VALUES (?1, coalesce(?2, 0))) AS op WHERE id = column1"
+    )
+
+    assert for_rows(text, 2) == (
+        "UPDATE t SET a = op.column2 FROM (VALUES (?, coalesce(?, 0)), (?, coalesce(?, 0))) AS op "
+        "WHERE id = column1"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO t SELECT ?1",
+        "INSERT INTO t VALUES (?1, ?1)",
+        "INSERT INTO t VALUES (?2, ?1)",
+        "UPDATE t SET a = ?1 FROM (VALUES (?2)) AS op",
+    ],
+)
+def test_a_statement_whose_values_are_not_the_parameters_in_order_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="every parameter has to stand once"):
+        for_rows(text, 2)
+
+
+def test_operation_ids_are_uuids_that_count_on() -> None:
+    ids = [operation(None).id for _ in range(1000)]
+
+    assert len(set(ids)) == 1000
+    assert {(UUID(one).version, str(UUID(one))) for one in ids} == {(7, one) for one in ids}
+
+
+def test_a_bulk_call_counts_on_from_its_id() -> None:
+    fresh = operation_run(None)
+    last = operation_run(UUID(int=2**128 - 1))
+
+    assert [UUID(one).int for one in fresh.ids(1000)] == [
+        UUID(fresh.first).int + index for index in range(1000)
+    ]
+    assert last.ids(2) == [
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "ffffffff-ffff-ffff-ffff-000000000000",
+    ]
