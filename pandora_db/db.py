@@ -184,7 +184,7 @@ def _refusals_logged(target: Target) -> Generator[None, None, None]:
     try:
         yield
     except PandoraDbError as error:
-        log.warning("refused to start on %s: %s", target.describe(), error)
+        log.info("refused to start on %s: %s", target.describe(), error)
         raise
 
 

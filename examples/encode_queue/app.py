@@ -70,7 +70,7 @@ async def run(options: Options) -> int:
     else:
         print_tables(lines, [] if received else earlier, total)
     if received:
-        _say_what_is_left(left)
+        _say_what_is_left(left, sources=bool(options.sources))
         return 128 + received[0]
     return 0
 
@@ -121,9 +121,10 @@ async def _left(db: JobDb) -> dict[str, int]:
     return {Stage(code).name.capitalize(): number for code, number in counts.items() if number}
 
 
-def _say_what_is_left(left: dict[str, int]) -> None:
+def _say_what_is_left(left: dict[str, int], *, sources: bool) -> None:
     listed = ", ".join(f"{number} {name}" for name, number in left.items())
-    hint = " The same command finishes them." if listed else ""
+    same = "The same command without the files" if sources else "The same command"
+    hint = f" {same} finishes them." if listed else ""
     print(f"Stopped. Left: {listed or 'no job'}.{hint}", file=sys.stderr, flush=True)
 
 

@@ -40,11 +40,11 @@ class JobEvent(NamedTuple):
 
     Attributes:
         job_id: the job.
-        seq: 1, 2, 3 … per job, without gaps.
+        seq: 1, 2, 3 … per job, without gaps; from 1 again when a deleted job's id is used anew.
         at: when, by the database's clock (aware).
         kind: what happened.
         stage: the stage code afterwards; None when it says nothing about the stage.
-        attempt: how often the job had been claimed or retried.
+        attempt: how often a worker had claimed the job.
         owner: the worker that did it, when it was one.
         operation_id: the call that did it; the jobs of one `insert_jobs` are numbered on from
             its id. None when another program wrote.

@@ -28,7 +28,8 @@ class JobFilters(TypedDict, total=False):
     """What `get_jobs`, `count_jobs` and `iter_jobs` select by; all that are given must hold.
 
     `since` is included, `until` is not; both are Unix seconds or aware datetimes and mean
-    `requested_at`. `archived` is True for the archive, False for the active jobs.
+    `requested_at`. `archived` is True for the archive, False for the active jobs: without it
+    `stage` and `status` look through the archive too, which costs more the longer it is.
     """
 
     stage: Stage | int | None
@@ -135,7 +136,7 @@ class JobQueries(Repository):
         return await self._jobs("get_jobs" if when & _IN_ORDER else "get_all_jobs", args, when)
 
     async def count_jobs(self, **filters: Unpack[JobFilters]) -> int:
-        """How many jobs the filters select; grows with what it counts."""
+        """How many jobs the filters select; costs as much as looking at each of them."""
         args, when = _select(dict(filters))
         name = "count_jobs" if when & _IN_ORDER else "count_all_jobs"
         ((count,),) = await self._session.read(name, args, when)

@@ -70,6 +70,10 @@ SORTS = {
     "stage_counts",
 }
 
+# ANALYZE looks at 30,000 of a million rows, and may meet none of the live ones: the planner then
+# takes them for one row, which it reads by either index and sorts. The archive costs nothing so too.
+MAY_SEEM_ONE = {"get_active_jobs", "get_all_jobs", "get_all_jobs since until", "queue_position"}
+
 Plans = dict[str, dict[str, Plan]]
 
 
@@ -97,13 +101,16 @@ def plans(dialect: str, request: pytest.FixtureRequest) -> Plans:
     return found
 
 
-def complaints(name: str, plan: Plan) -> list[str]:
+def complaints(name: str, plan: Plan, *, analysed: bool = False) -> list[str]:
     """What is wrong with the plan of the query `name`."""
+    one_row = analysed and name in MAY_SEEM_ONE
     wrong = [f"reads {scan}" for scan in plan.scans]
-    wrong += [f"takes {index}" for index in plan.indexes - INDEXES[name]]
+    wrong += [
+        f"takes {index}" for index in plan.indexes - INDEXES[name] - (LIVE if one_row else set())
+    ]
     if name != "insert_job" and not plan.indexes:
         wrong.append("takes no index")
-    if plan.sorts and name not in SORTS:
+    if plan.sorts and name not in SORTS and not one_row:
         wrong.append("sorts")
     return wrong
 
@@ -114,7 +121,8 @@ def test_the_calls_cover_every_hot_query(plans: Plans) -> None:
 
 @pytest.mark.parametrize("state", ["short", *BIG_STATES])
 def test_every_hot_query_takes_its_index(plans: Plans, state: str) -> None:
-    found = {name: complaints(name, plans[state][name]) for name in INDEXES}
+    analysed = state == "analysed"
+    found = {name: complaints(name, plans[state][name], analysed=analysed) for name in INDEXES}
 
     assert not {name: wrong for name, wrong in found.items() if wrong}
 

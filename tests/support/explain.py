@@ -148,6 +148,16 @@ class PostgresEngine:
         finally:
             await raw.close()
 
+    async def keep_unanalysed(self) -> None:
+        """Keep autovacuum away, which would collect statistics at a moment of its own."""
+        async with self.connection() as connection:
+            await connection.execute(
+                *(
+                    f"ALTER TABLE {table} SET (autovacuum_enabled = off)"
+                    for table in ("jobs", "job_events", "job_deletions")
+                )
+            )
+
 
 class PostgresConnection:
     """Keeps every statement that it ran prepared, in the server too."""
@@ -181,6 +191,11 @@ class PostgresConnection:
             plan.cost = max(plan.cost, read_node(found["Plan"], plan))
         await self._raw.execute("RESET plan_cache_mode")
         return plan
+
+    async def execute(self, *statements: str) -> None:
+        """Run statements that answer nothing."""
+        for statement in statements:
+            await self._raw.execute(statement)
 
     async def analyse(self) -> None:
         """Collect statistics, as autovacuum does sooner or later."""

@@ -77,6 +77,8 @@ async def plans_of(
         bot = Bot(db)
         driver: Any = db._driver
         engine = SqliteEngine(url) if db.dialect == "sqlite" else PostgresEngine(driver)
+        if isinstance(engine, PostgresEngine):
+            await engine.keep_unanalysed()
         await bot.fill()
         with recorded(monkeypatch, driver.queries) as asked:
             await bot.warm()

@@ -23,6 +23,7 @@ from pandora_db.config import Settings
 from pandora_db.drivers.base import REPEATED, Args, Row
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
+from pandora_db.drivers.room import Room
 from pandora_db.errors import HandleClosed, OutcomeUnknown, PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Catalogue
 
@@ -79,8 +80,7 @@ class Lane:
         self._alone = False  # a lone caller is out with its own statement
         self._back = asyncio.Event()
         self._crowd = False
-        self._room = asyncio.Event()
-        self._room.set()
+        self._room = Room(settings.max_pending)
 
     @property
     def waiting(self) -> int:
@@ -101,9 +101,9 @@ class Lane:
                 return self._solo(connection, args, key)
         # create_future() would be another frame in the path of every call.
         call = _Call(args, key, asyncio.Future(loop=self._loop), repeated, None)
-        if len(self._queue) >= self._settings.max_pending:
-            return self._enter_in_time(call)
-        return self._enter(call)
+        if self._room.is_free(len(self._queue)):
+            return self._enter(call)
+        return self._enter_in_time(call)
 
     async def drain(self) -> None:
         """Wait until nothing is queued or under way."""
@@ -143,16 +143,17 @@ class Lane:
         return await call.future
 
     async def _enter_in_time(self, call: _Call) -> Row | None:
-        while len(self._queue) >= self._settings.max_pending:
-            self._room.clear()
-            try:
-                async with asyncio.timeout(self._settings.acquire_timeout):
-                    await self._room.wait()
-            except TimeoutError:
-                raise PoolTimeout(
-                    f"{len(self._queue)} calls of {self._name} wait already (max_pending), and "
-                    f"none got through within acquire_timeout on {self._target}"
-                ) from None
+        try:
+            await self._room.wait(self._settings.acquire_timeout)
+        except TimeoutError:
+            self._room.wake(len(self._queue))
+            raise PoolTimeout(
+                f"{len(self._queue)} calls of {self._name} wait already (max_pending), and this "
+                f"one found no room within acquire_timeout on {self._target}"
+            ) from None
+        except asyncio.CancelledError:
+            self._room.wake(len(self._queue))
+            raise
         return await self._enter(call)
 
     def _enter(self, call: _Call) -> asyncio.Future[Row | None]:
@@ -213,8 +214,7 @@ class Lane:
                 keys.add(call.key)
                 batch.append(call)
         self._queue.extendleft(reversed(left))
-        if len(self._queue) < self._settings.max_pending:
-            self._room.set()
+        self._room.wake(len(self._queue))
         if len(keys) == len(batch):
             batch.sort(key=attrgetter("key"))
         self._keys |= keys

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pandora_db.config import Settings
+from pandora_db.drivers.room import Room
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result
@@ -43,7 +44,6 @@ class Lane:
         self.hop = hop
         self._fly = fly
         self._settings = settings
-        self._max_pending = settings.max_pending
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
@@ -51,8 +51,7 @@ class Lane:
         self._scheduled = False
         self._crowd = False
         self._patience: asyncio.TimerHandle | None = None
-        self._room = asyncio.Event()
-        self._room.set()
+        self._room = Room(settings.max_pending)
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -63,9 +62,9 @@ class Lane:
 
     def call(self, query: Query, args: Mapping[str, Any]) -> Awaitable[list[Any]]:
         """Run one operation with whatever else waits; gives its rows after the commit."""
-        if len(self._queue) >= self._max_pending:
-            return self._call_in_time((query, args))
-        return self._enter((query, args))
+        if self._room.is_free(len(self._queue)):
+            return self._enter((query, args))
+        return self._call_in_time((query, args))
 
     async def _call_in_time(self, call: Call) -> list[Any]:
         await self._wait_for_room()
@@ -75,7 +74,7 @@ class Lane:
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Hop, None]:
         """The connection for oneself."""
-        if len(self._queue) >= self._max_pending:
+        if not self._room.is_free(len(self._queue)):
             await self._wait_for_room()
         future = self._enter(None)
         try:
@@ -95,12 +94,16 @@ class Lane:
 
     async def _wait_for_room(self) -> None:
         try:
-            async with asyncio.timeout(self._settings.acquire_timeout):
-                while len(self._queue) >= self._max_pending:
-                    self._room.clear()
-                    await self._room.wait()
+            await self._room.wait(self._settings.acquire_timeout)
         except TimeoutError:
-            raise self._too_long() from None
+            self._room.wake(len(self._queue))
+            raise PoolTimeout(
+                f"{len(self._queue)} calls wait already (max_pending), and this one found no room "
+                f"within acquire_timeout ({self._settings.acquire_timeout:g} s) on {self._path}"
+            ) from None
+        except asyncio.CancelledError:
+            self._room.wake(len(self._queue))
+            raise
 
     def _enter(self, call: Call | None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -135,8 +138,7 @@ class Lane:
                 head.future.set_result(None)
                 break
             batch.append(head)
-        if len(self._queue) < self._max_pending:
-            self._room.set()
+        self._room.wake(len(self._queue))
         if batch:
             self._take_off(batch)
         elif not self._busy:
@@ -187,8 +189,7 @@ class Lane:
             waiting = self._queue.popleft()
             if not waiting.future.done():
                 waiting.future.set_exception(self._too_long())
-        if len(self._queue) < self._max_pending:
-            self._room.set()
+        self._room.wake(len(self._queue))
         if self._queue:
             self._patience = self._loop.call_at(self._queue[0].since + limit, self._expire)
 
