@@ -71,7 +71,7 @@ SORTS = {
 }
 
 # ANALYZE looks at 30,000 of a million rows, and may meet none of the live ones: the planner then
-# takes them for one row, which it reads by either index and sorts. The archive costs nothing so too.
+# takes them for one row, reads it by either index and sorts. The archive costs nothing so, too.
 MAY_SEEM_ONE = {"get_active_jobs", "get_all_jobs", "get_all_jobs since until", "queue_position"}
 
 Plans = dict[str, dict[str, Plan]]
