@@ -69,8 +69,11 @@ class Unit(Session, Protocol):
         """Run many operations of a `:batch` query in one go, none of them on the same job."""
         ...
 
-    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Bring many rows in at the engine's full speed, each made when the engine takes it."""
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> int:
+        """Bring many rows in at the engine's full speed, each made when the engine takes it.
+
+        Returns how many were stored: a trigger of another program may keep some away.
+        """
         ...
 
 

@@ -29,8 +29,15 @@ class Room:
             async with asyncio.timeout(seconds):
                 await place
         finally:
-            if place.done() and not place.cancelled():
+            if place.done() and not place.cancelled() and place.exception() is None:
                 self._promised -= 1
+
+    def refuse(self, error: Exception) -> None:
+        """End the waiting of all: no place will be free again."""
+        for place in self._waiting:
+            if not place.done():
+                place.set_exception(error)
+        self._waiting.clear()
 
     def wake(self, queued: int) -> None:
         """Give out the places that are free beside `queued` calls."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pandora_db.codecs.job import JOB_COLUMNS, encode_job
 from pandora_db.codecs.json_text import encode_config
 from pandora_db.drivers.base import Row, Session, Unit
-from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError
+from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError, WriteRefused
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_BULK
 from pandora_db.store.operation import OperationRun
@@ -54,12 +54,23 @@ async def load_jobs(session: Unit, jobs: Sequence[Job], operations: OperationRun
     fresh = iter(await _reserve(session, len(jobs) - len(given), frozenset(given)))
     ids = [next(fresh) if job.job_id is None else job.job_id for job in jobs]
     (stamp,) = await session.read("stamp", {})
-    await session.load("jobs", LOADED, load_rows(jobs, ids, stamp))
-    args = {"head": operations.head, "tail": operations.tail}
+    try:
+        stored = await session.load("jobs", LOADED, load_rows(jobs, ids, stamp))
+    except PandoraDbError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"a job holds what no column takes ({error}); was it made by model_construct()?",
+            field="jobs",
+        ) from error
+    args: dict[str, Any] = {"head": operations.head, "tail": operations.tail}
     if ids == list(range(ids[0], ids[0] + len(ids))):
-        await session.read("record_loaded_between", args | {"first": ids[0], "last": ids[-1]})
+        args |= {"first": ids[0], "last": ids[-1]}
+        ((recorded,),) = await session.read("record_loaded_between", args)
     else:
-        await session.read("record_loaded", args | {"job_ids": ids})
+        ((recorded,),) = await session.read("record_loaded", args | {"job_ids": ids})
+    if stored != len(jobs) or recorded != len(jobs):
+        raise WriteRefused(f"of {len(jobs)} jobs {recorded} were stored as they were given")
     return ids
 
 

@@ -126,7 +126,8 @@ async def _insert_again(session: Session, args: dict[str, Any]) -> int:
             raise Duplicate("job_id", args["job_id"])
         if generated:
             args = {**args, "job_id": await _free_id(session)}
-        row = await session.write("insert_job", args, None, repeated=True)
+        key = UUID(args["operation_id"])
+        row = await session.write("insert_job", args, key, repeated=True)
         if row is not None:
             return int(row[0])
     raise WriteRefused("the job was not stored")

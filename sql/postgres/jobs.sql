@@ -79,16 +79,24 @@ SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
        statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp()
 
 -- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
--- name: record_loaded :none
-INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
-FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
+-- name: record_loaded :one
+WITH recorded AS (
+    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+    SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
+    FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
+    RETURNING 1
+)
+SELECT count(*) FROM recorded
 
 -- A run of ids need not be looked up one by one.
--- name: record_loaded_between :none
-INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
-FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
+-- name: record_loaded_between :one
+WITH recorded AS (
+    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+    SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
+    FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
+    RETURNING 1
+)
+SELECT count(*) FROM recorded
 
 -- An operation that may have been done before is not done again, even if the job has moved on.
 -- fragment: not_done

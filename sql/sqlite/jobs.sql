@@ -71,16 +71,18 @@ SELECT job_id FROM {schema}.jobs WHERE job_id IN (SELECT value FROM json_each(:j
 SELECT CAST(strftime('%s', 'now') AS INTEGER), {now}, {now}
 
 -- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
--- name: record_loaded :none
+-- name: record_loaded :one
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
 SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + loaded.key)
-FROM json_each(:job_ids) AS loaded CROSS JOIN {schema}.jobs ON job_id = loaded.value
+FROM json_each(:job_ids) AS loaded CROSS JOIN {schema}.jobs ON job_id = loaded.value;
+SELECT changes()
 
 -- A run of ids need not be looked up one by one.
--- name: record_loaded_between :none
+-- name: record_loaded_between :one
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
 SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + job_id - :first)
-FROM {schema}.jobs WHERE job_id BETWEEN :first AND :last
+FROM {schema}.jobs WHERE job_id BETWEEN :first AND :last;
+SELECT changes()
 
 -- An operation that may have been done before is not done again, even if the job has moved on.
 -- fragment: not_done

@@ -176,6 +176,21 @@ async def test_an_insert_repeated_in_two_handles_at_once_is_done_once(
     assert await db.count_jobs() == 20
 
 
+async def test_twins_of_an_operation_do_not_hold_up_the_others(db_url: str) -> None:
+    async with JobDb.open(db_url, outcome_timeout=5.0) as db:
+        await db.init_schema()
+        await db.insert_jobs(make_job(job_id=number) for number in range(1, 200))
+        call = uuid4()
+        others = [db.insert_job(make_job()) for _ in range(30)]
+        twins = [db.insert_job(make_job(), operation_id=call) for _ in range(3)]
+
+        ids = await asyncio.gather(*others, *twins)
+
+        assert len(set(ids)) == 31
+        assert len(set(ids[30:])) == 1
+        assert await db.count_jobs() == 199 + 31
+
+
 async def test_a_full_queue_answers_for_an_operation_that_was_done(db: JobDb) -> None:
     call = uuid4()
     first = await db.insert_job(make_job(), max_active=1, operation_id=call)

@@ -64,6 +64,44 @@ async def test_a_trigger_that_swallows_writes_is_no_success(
         await call(db, job_id)  # type: ignore[misc]
 
 
+SWALLOWS = {
+    "sqlite": """
+        CREATE TRIGGER others BEFORE INSERT ON jobs WHEN NEW.author = 'bad'
+        BEGIN SELECT RAISE(IGNORE); END
+    """,
+    "postgres": """
+        CREATE FUNCTION others() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.author = 'bad' THEN RETURN NULL; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER others BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION others()
+    """,
+}
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_bulk_insert_of_which_a_trigger_swallows_some_stores_nothing(
+    db: JobDb, dialect: str, raw: Callable[..., list[tuple[object, ...]]], given: bool
+) -> None:
+    raw(SWALLOWS[dialect])
+    jobs = [
+        Job(author=author, job_id=number * 7 if given else None)
+        for number, author in enumerate(["ok", "bad", "ok"], 1)
+    ]
+
+    with pytest.raises(WriteRefused, match="of 3 jobs 2 were stored"):
+        await db.insert_jobs(jobs)
+
+    assert await db.count_jobs() == 0
+
+
+async def test_a_bulk_insert_refuses_what_was_smuggled_past_the_checks(db: JobDb) -> None:
+    for wrong in ({"author": "\ud800"}, {"job_id": 2**63}, {"priority": 10**30}):
+        smuggled = Job.model_construct(**{**Job(author="a").model_dump(), **wrong})
+        with pytest.raises(InvalidInput):
+            await db.insert_jobs([Job(author="ok"), smuggled])
+
+    assert await db.count_jobs() == 0
+
+
 async def test_an_operation_id_serves_one_call_only(db: JobDb) -> None:
     operation = uuid4()
     job_id = await db.insert_job(make_job(), operation_id=operation)

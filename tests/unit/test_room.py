@@ -72,3 +72,16 @@ async def test_a_long_line_costs_no_more_per_caller() -> None:
         return (time.process_time() - start) / callers
 
     assert await serve(20_000) < 10 * await serve(1_000)
+
+
+async def test_when_there_will_be_no_room_all_are_told() -> None:
+    room, queue = Room(1), list[int]()
+    await enter(room, queue, 0)
+    waiting = [asyncio.create_task(enter(room, queue, number)) for number in (1, 2)]
+    await asyncio.sleep(0)
+
+    room.refuse(RuntimeError("closed"))
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [str(error) for error in found] == ["closed", "closed"]
+    assert room.is_free(0)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Hashable, Sequence
+from collections.abc import Awaitable, Hashable, Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -128,7 +128,7 @@ class Lane:
                     raise translate(error, self._target) from error
             # Whoever sorts this out must not be the caller's task, which may be cancelled.
             call = _Call(args, key, self._loop.create_future(), lost is not None, lost)
-            self._queue.append(call)
+            self._queue.appendleft(call)  # before those that came while it was out
         except BaseException:  # cancelled: the server may be at it still
             self._pool.discard(connection)
             raise
@@ -163,7 +163,9 @@ class Lane:
         return call.future
 
     def _take_off(self) -> None:
-        self._flights.add(self._loop.create_task(self._fly()))
+        flight = self._loop.create_task(self._fly())
+        self._flights.add(flight)
+        flight.add_done_callback(self._flights.discard)  # one may be cancelled before it began
 
     async def _fly(self) -> None:
         batch: Sequence[_Call] = ()
@@ -185,12 +187,7 @@ class Lane:
                 # One turn of the loop for the callers just woken: their next call joins in.
                 await asyncio.sleep(0)
         except BaseException:  # close() ran out of patience
-            for call in (*batch, *self._queue):
-                if not call.future.done():
-                    call.future.set_exception(
-                        self._give_up(call, HandleClosed("the handle was closed"))
-                    )
-            self._queue.clear()
+            self._leave(batch)
             raise
         finally:
             if (task := asyncio.current_task()) is not None:
@@ -233,7 +230,7 @@ class Lane:
         self._take_off()
         return min(most, -(-waiting // flights))
 
-    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:
+    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:  # noqa: C901
         """Run the batch until its outcome is known, or nobody can know it in time."""
         deadline = self._loop.time() + self._settings.outcome_timeout
         pause = 0.01
@@ -252,9 +249,11 @@ class Lane:
                 failure = error
                 if lost is None:
                     return [_copy(error) for _ in batch]
+                if isinstance(error, HandleClosed):
+                    return [self._give_up(call, error) for call in batch]
             except asyncpg.PostgresError as error:
                 failure = error
-                if is_passing(error):
+                if is_passing(error) and (len(batch) == 1 or not _is_doubled(error)):
                     log.info("%s: %s; once more", self._name, type(error).__name__)
                 elif len(batch) > 1:
                     return [outcome for call in batch for outcome in await self._flush([call])]
@@ -299,6 +298,21 @@ class Lane:
         """Stop waiting for whatever is under way; its callers get `OutcomeUnknown`."""
         for flight in self._flights:
             flight.cancel()
+        self._leave(self._queue)
+        self._queue.clear()
+        self._room.refuse(HandleClosed("the handle was closed"))
+
+    def _leave(self, calls: Iterable[_Call]) -> None:
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(
+                    self._give_up(call, HandleClosed("the handle was closed"))
+                )
+
+
+def _is_doubled(error: asyncpg.PostgresError) -> bool:
+    """Whether one call of a batch is refused for good, were the batch to stay together."""
+    return isinstance(error, asyncpg.UniqueViolationError)
 
 
 def _copy(error: PandoraDbError) -> PandoraDbError:

@@ -81,8 +81,12 @@ class PostgresTransaction:
                 async with self._savepoint() as inner:
                     return await inner._fetch(query.text, columns)  # noqa: SLF001 - one of us
             except Duplicate as error:
-                if last or error.__cause__ is None or not is_passing(error.__cause__):
+                if error.__cause__ is None or not is_passing(error.__cause__):
                     raise
+                if last:  # a snapshot that does not show what the other one did
+                    raise TransactionAborted(
+                        f"another transaction did the same operation ({self._target}); run it again"
+                    ) from error
         raise AssertionError("unreachable")
 
     def _check(self) -> None:
@@ -93,16 +97,17 @@ class PostgresTransaction:
         if self.over or not self._connection.is_in_transaction():
             raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
 
-    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> int:
         """See `Unit.load`."""
         async with self._statement():
-            await self._connection.copy_records_to_table(
+            status = await self._connection.copy_records_to_table(
                 table,
                 records=_gently(rows),
                 columns=columns,
                 schema_name=self._queries.schema.strip('"'),
                 timeout=_LOAD_TIMEOUT,
             )
+        return _count(status)
 
     @asynccontextmanager
     async def _statement(self, *, check: bool = True) -> AsyncGenerator[None, None]:
@@ -222,10 +227,10 @@ class _Guest(PostgresTransaction):
     def _failed(self, error: BaseException) -> PandoraDbError:
         return translate(error, self._target)
 
-    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> int:
         """See `Unit.load`; as text, since a codec for JSON would make binary rows impossible."""
         async with self._statement():
-            await self._connection.copy_to_table(
+            status = await self._connection.copy_to_table(
                 table,
                 source=_copy_text(rows),
                 columns=columns,
@@ -233,6 +238,12 @@ class _Guest(PostgresTransaction):
                 format="text",
                 timeout=_LOAD_TIMEOUT,
             )
+        return _count(status)
+
+
+def _count(status: str) -> int:
+    """The rows of a COPY, from how the server answers it: 'COPY 500'."""
+    return int(status.rpartition(" ")[2])
 
 
 async def _copy_text(rows: Iterable[Row]) -> AsyncGenerator[bytes, None]:

@@ -85,10 +85,10 @@ class SqliteTransaction:
             results.append(result[0] if result else None)
         return results
 
-    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    async def load(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> int:
         """See `Unit.load`."""
         query = self._queries.get(f"load_{table}")
-        await self._take_turn(
+        return await self._take_turn(
             partial(self._worker.run_many, query=query, columns=columns, rows=rows)
         )
 

@@ -166,12 +166,12 @@ class Worker:
         query: Query,
         columns: Sequence[str],
         rows: Iterable[Sequence[Any]],
-    ) -> None:
-        """A `:batch` of one statement for many rows, inside an open transaction."""
+    ) -> int:
+        """A `:batch` of one statement for many rows; returns how many were changed."""
         (statement,) = query.statements
         in_order = itemgetter(*(columns.index(name) for name in statement.parameters))
         with closing(plain_cursor(connection)) as cursor:
-            write_rows(cursor, statement, map(in_order, rows))
+            return write_rows(cursor, statement, map(in_order, rows))
 
 
 def plain(args: Mapping[str, Any]) -> Mapping[str, Any]:
