@@ -21,6 +21,10 @@ LEAP = 65_536
 """Ids that are stepped over at most at once, where a run of them is taken."""
 
 
+class GeneratedIdTaken(Exception):
+    """Another transaction, open until now, had given a job the id that was generated here."""
+
+
 async def check_jobs(given: object) -> list[Job]:
     """The jobs as a list, with all refused that can be refused before any SQL."""
     if not isinstance(given, Iterable):
@@ -56,6 +60,10 @@ async def load_jobs(session: Unit, jobs: Sequence[Job], operations: OperationRun
     (stamp,) = await session.read("stamp", {})
     try:
         stored = await session.load("jobs", LOADED, load_rows(jobs, ids, stamp))
+    except Duplicate as error:
+        if error.field == "job_id" and str(error.value) not in map(str, given):
+            raise GeneratedIdTaken from error
+        raise
     except PandoraDbError:
         raise
     except (TypeError, ValueError, OverflowError) as error:

@@ -13,7 +13,14 @@ from pandora_db.drivers.base import Session, Unit
 from pandora_db.errors import Duplicate, InvalidInput, OutcomeUnknown, QueueFull, WriteRefused
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_ID
-from pandora_db.store.job_bulk import AT_ONCE, LEAP, check_jobs, load_jobs, step_over
+from pandora_db.store.job_bulk import (
+    AT_ONCE,
+    LEAP,
+    GeneratedIdTaken,
+    check_jobs,
+    load_jobs,
+    step_over,
+)
 from pandora_db.store.operation import operation, operation_run
 from pandora_db.store.repository import Repository
 
@@ -84,12 +91,19 @@ class JobInserts(Repository):
             return []
         operations = operation_run(operation_id)
         keyed = any(job.idempotency_key or job.external_id for job in listed)
-        async with _signed(operations.first, "insert_jobs"), self._session.unit() as session:
-            repeated = operation_id is not None
-            if keyed or repeated:
-                each = operations.ids(len(listed))
-                return await _insert_each(session, listed, each, repeated=repeated)
-            return await load_jobs(session, listed, operations)
+        repeated = operation_id is not None
+        while True:
+            try:
+                async with (
+                    _signed(operations.first, "insert_jobs"),
+                    self._session.unit() as session,
+                ):
+                    if keyed or repeated:
+                        each = operations.ids(len(listed))
+                        return await _insert_each(session, listed, each, repeated=repeated)
+                    return await load_jobs(session, listed, operations)
+            except GeneratedIdTaken:  # the next ones are beyond it
+                continue
 
     async def get_next_job_id(self) -> int:
         """Reserve an id: no number is given out twice, nor generated for another job."""

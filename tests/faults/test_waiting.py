@@ -7,10 +7,12 @@ import socket
 import time
 from contextlib import closing
 
+import asyncpg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pandora_db import ConnectionFailed, JobDb, LockTimeout, PoolTimeout, StatementTimeout
+from pandora_db.dsn import PostgresTarget, parse_dsn
 from tests.faults.calls import make_job
 from tests.faults.leaks import connect_directly
 from tests.faults.proxy import UP, Ending, Plan, Proxy
@@ -160,3 +162,28 @@ async def test_ping_on_a_silent_line_ends(migrated_dsn: str) -> None:
             with pytest.raises(ConnectionFailed):
                 await db.ping()
             assert time.monotonic() - start < 0.3 + 1.0 + 0.5 + 1.0
+
+
+@pytest.mark.postgres
+async def test_many_calls_on_a_locked_table_wait_together_for_one_statement(
+    migrated_dsn: str,
+) -> None:
+    target = parse_dsn(migrated_dsn)
+    assert isinstance(target, PostgresTarget)
+    connection = await asyncpg.connect(**target.connect_arguments())
+    try:
+        async with JobDb.open(
+            migrated_dsn, lock_timeout=0.2, statement_timeout=1.0, outcome_timeout=5.0
+        ) as db:
+            await connection.execute("BEGIN")
+            await connection.execute("LOCK TABLE jobs")
+            start = time.monotonic()
+            calls = [db.insert_job(make_job("mika")) for _ in range(100)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+
+            assert {type(error) for error in found} == {LockTimeout}
+            assert time.monotonic() - start < 10.0  # a lock_timeout for each would be 20 s
+            await connection.execute("ROLLBACK")
+            assert await db.insert_job(make_job("mika"))
+    finally:
+        await connection.close()

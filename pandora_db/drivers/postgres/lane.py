@@ -256,13 +256,26 @@ class Lane:
                 if is_passing(error) and (len(batch) == 1 or not _is_doubled(error)):
                     log.info("%s: %s; once more", self._name, type(error).__name__)
                 elif len(batch) > 1:
-                    return [outcome for call in batch for outcome in await self._flush([call])]
+                    return await self._each_alone(batch, error)
                 else:
                     return [self._give_up(batch[0], error)]
             if self._loop.time() + pause > deadline:
                 return [self._give_up(call, failure) for call in batch]
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             pause = min(pause * 2, 1.0)
+
+    async def _each_alone(
+        self, batch: Sequence[_Call], error: asyncpg.PostgresError
+    ) -> Sequence[Outcome]:
+        """Find out whose the error is, for as long as one statement may take."""
+        end = self._loop.time() + self._settings.statement_timeout
+        outcomes: list[Outcome] = []
+        for call in batch:
+            if self._loop.time() < end:
+                outcomes += await self._flush([call])
+            else:
+                outcomes.append(self._give_up(call, error))
+        return outcomes
 
     async def _attempt(self, batch: Sequence[_Call], lost: Connection | None) -> Sequence[Outcome]:
         async with self._pool.connection() as connection:
