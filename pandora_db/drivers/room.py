@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sized
 
 
 class Room:
     """Whoever finds a queue full waits here; a place is held for each from when it is woken."""
 
-    __slots__ = ("_loop", "_most", "_promised", "_waiting")
+    __slots__ = ("_loop", "_most", "_promised", "_queue", "_waiting")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, queue: Sized, most: int) -> None:
+        self._queue = queue
         self._most = most
         self._loop = asyncio.get_running_loop()
         self._promised = 0  # places of those who are woken and have not entered yet
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def is_free(self, queued: int) -> bool:
-        """Whether a caller may enter beside `queued` others, with nobody waiting before it."""
-        return not self._waiting and queued + self._promised < self._most
+    @property
+    def is_free(self) -> bool:
+        """Whether a caller may enter, with nobody before it who waits or is about to enter."""
+        return not self._waiting and not self._promised and len(self._queue) < self._most
 
     async def wait(self, seconds: float) -> None:
         """Wait for a place, which the caller then takes at once; raises `TimeoutError`."""
@@ -28,21 +31,29 @@ class Room:
         try:
             async with asyncio.timeout(seconds):
                 await place
-        finally:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self._promised -= 1
+        except BaseException:
+            self._taken_or_left(place)
+            self.wake()
+            raise
+        self._taken_or_left(place)
 
-    def refuse(self, error: Exception) -> None:
-        """End the waiting of all: no place will be free again."""
+    def _taken_or_left(self, place: asyncio.Future[None]) -> None:
+        if place.done() and not place.cancelled() and place.exception() is None:
+            self._promised -= 1
+
+    def wake(self) -> None:
+        """Give out the places that are free."""
+        while self._waiting:
+            if not self._waiting[0].done():
+                if len(self._queue) + self._promised >= self._most:
+                    break
+                self._promised += 1
+                self._waiting[0].set_result(None)
+            self._waiting.popleft()
+
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        """End the waiting of all, each with an error of its own: no place will be free again."""
         for place in self._waiting:
             if not place.done():
-                place.set_exception(error)
+                place.set_exception(error())
         self._waiting.clear()
-
-    def wake(self, queued: int) -> None:
-        """Give out the places that are free beside `queued` calls."""
-        while self._waiting and queued + self._promised < self._most:
-            place = self._waiting.popleft()
-            if not place.done():
-                self._promised += 1
-                place.set_result(None)

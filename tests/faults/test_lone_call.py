@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
 
-from pandora_db import HandleClosed, JobDb, OutcomeUnknown, Stage
+from pandora_db import HandleClosed, JobDb, OutcomeUnknown, PandoraDbError, Stage
+from pandora_db.drivers.postgres.lane import Lane
 from pandora_db.dsn import PostgresTarget, parse_dsn
 from pandora_db.testing import make_job
 
@@ -96,3 +98,26 @@ async def test_a_call_that_close_cuts_off_is_told_at_once(migrated_dsn: str) -> 
 
     assert not waiting
     assert isinstance(call.exception(), (HandleClosed, OutcomeUnknown))
+
+
+async def test_what_nobody_foresaw_ends_one_flight_only(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JobDb.open(migrated_dsn) as db:
+        ids = await db.insert_jobs(make_job() for _ in range(30))
+        send = Lane._send
+        broken = [True]
+
+        async def odd(self: Lane, connection: Any, batch: Any) -> Any:
+            if broken.pop() if broken else False:
+                raise RuntimeError("odd")
+            return await send(self, connection, batch)
+
+        monkeypatch.setattr(Lane, "_send", odd)
+        found = await asyncio.gather(
+            *(db.update_job(job_id, priority=1) for job_id in ids * 2), return_exceptions=True
+        )
+        odds = [error for error in found if error is not None]
+        assert 0 < len(odds) < 60
+        assert {type(error) for error in odds} == {PandoraDbError}
+        await asyncio.gather(*(db.update_job(job_id, priority=2) for job_id in ids))

@@ -80,7 +80,7 @@ class Lane:
         self._alone = False  # a lone caller is out with its own statement
         self._back = asyncio.Event()
         self._crowd = False
-        self._room = Room(settings.max_pending)
+        self._room = Room(self._queue, settings.max_pending)
 
     @property
     def waiting(self) -> int:
@@ -101,7 +101,7 @@ class Lane:
                 return self._solo(connection, args, key)
         # create_future() would be another frame in the path of every call.
         call = _Call(args, key, asyncio.Future(loop=self._loop), repeated, None)
-        if self._room.is_free(len(self._queue)):
+        if self._room.is_free:
             return self._enter(call)
         return self._enter_in_time(call)
 
@@ -146,14 +146,10 @@ class Lane:
         try:
             await self._room.wait(self._settings.acquire_timeout)
         except TimeoutError:
-            self._room.wake(len(self._queue))
             raise PoolTimeout(
                 f"{len(self._queue)} calls of {self._name} wait already (max_pending), and this "
                 f"one found no room within acquire_timeout on {self._target}"
             ) from None
-        except asyncio.CancelledError:
-            self._room.wake(len(self._queue))
-            raise
         return await self._enter(call)
 
     def _enter(self, call: _Call) -> asyncio.Future[Row | None]:
@@ -175,8 +171,10 @@ class Lane:
                 if not batch and len(self._flights) > 1:
                     break  # what is left waits for the keys of another flight, which goes on
                 self._crowd = len(batch) > 1
-                outcomes = await self._flush(batch) if batch else ()
-                self._keys.difference_update(call.key for call in batch)
+                try:
+                    outcomes = await self._flush(batch) if batch else ()
+                finally:
+                    self._keys.difference_update(call.key for call in batch)
                 for call, outcome in zip(batch, outcomes, strict=True):
                     if call.future.done():
                         continue
@@ -186,12 +184,18 @@ class Lane:
                         call.future.set_result(outcome)
                 # One turn of the loop for the callers just woken: their next call joins in.
                 await asyncio.sleep(0)
-        except BaseException:  # close() ran out of patience
-            self._leave(batch)
+        except Exception as error:  # nothing that is known: the others fly on
+            self._leave(batch, error)
+            raise
+        except BaseException:  # close() ran out of patience, or the loop ends
+            self._leave((*batch, *self._queue), _closed())
+            self._queue.clear()
             raise
         finally:
             if (task := asyncio.current_task()) is not None:
                 self._flights.discard(task)
+            if self._queue and not self._flights:
+                self._take_off()
 
     def _board(self) -> list[_Call]:
         """The next calls in order of arrival, no two of one key, sorted by key for the locks."""
@@ -211,7 +215,7 @@ class Lane:
                 keys.add(call.key)
                 batch.append(call)
         self._queue.extendleft(reversed(left))
-        self._room.wake(len(self._queue))
+        self._room.wake()
         if len(keys) == len(batch):
             batch.sort(key=attrgetter("key"))
         self._keys |= keys
@@ -311,16 +315,18 @@ class Lane:
         """Stop waiting for whatever is under way; its callers get `OutcomeUnknown`."""
         for flight in self._flights:
             flight.cancel()
-        self._leave(self._queue)
+        self._leave(self._queue, _closed())
         self._queue.clear()
-        self._room.refuse(HandleClosed("the handle was closed"))
+        self._room.refuse(_closed)
 
-    def _leave(self, calls: Iterable[_Call]) -> None:
+    def _leave(self, calls: Iterable[_Call], failure: Exception) -> None:
         for call in calls:
             if not call.future.done():
-                call.future.set_exception(
-                    self._give_up(call, HandleClosed("the handle was closed"))
-                )
+                call.future.set_exception(_copy(self._give_up(call, failure)))
+
+
+def _closed() -> HandleClosed:
+    return HandleClosed("the handle was closed")
 
 
 def _is_doubled(error: asyncpg.PostgresError) -> bool:

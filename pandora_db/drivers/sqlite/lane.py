@@ -51,7 +51,7 @@ class Lane:
         self._scheduled = False
         self._crowd = False
         self._patience: asyncio.TimerHandle | None = None
-        self._room = Room(settings.max_pending)
+        self._room = Room(self._queue, settings.max_pending)
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -62,7 +62,7 @@ class Lane:
 
     def call(self, query: Query, args: Mapping[str, Any]) -> Awaitable[list[Any]]:
         """Run one operation with whatever else waits; gives its rows after the commit."""
-        if self._room.is_free(len(self._queue)):
+        if self._room.is_free:
             return self._enter((query, args))
         return self._call_in_time((query, args))
 
@@ -74,7 +74,7 @@ class Lane:
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Hop, None]:
         """The connection for oneself."""
-        if not self._room.is_free(len(self._queue)):
+        if not self._room.is_free:
             await self._wait_for_room()
         future = self._enter(None)
         try:
@@ -96,14 +96,10 @@ class Lane:
         try:
             await self._room.wait(self._settings.acquire_timeout)
         except TimeoutError:
-            self._room.wake(len(self._queue))
             raise PoolTimeout(
                 f"{len(self._queue)} calls wait already (max_pending), and this one found no room "
                 f"within acquire_timeout ({self._settings.acquire_timeout:g} s) on {self._path}"
             ) from None
-        except asyncio.CancelledError:
-            self._room.wake(len(self._queue))
-            raise
 
     def _enter(self, call: Call | None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -138,7 +134,7 @@ class Lane:
                 head.future.set_result(None)
                 break
             batch.append(head)
-        self._room.wake(len(self._queue))
+        self._room.wake()
         if batch:
             self._take_off(batch)
         elif not self._busy:
@@ -189,7 +185,7 @@ class Lane:
             waiting = self._queue.popleft()
             if not waiting.future.done():
                 waiting.future.set_exception(self._too_long())
-        self._room.wake(len(self._queue))
+        self._room.wake()
         if self._queue:
             self._patience = self._loop.call_at(self._queue[0].since + limit, self._expire)
 
