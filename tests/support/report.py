@@ -1,4 +1,4 @@
-"""Counts the tests that ran on PostgreSQL, and names those that should have and did not."""
+"""Counts the tests that ran on PostgreSQL, and all that did not run, with their reasons."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ class PostgresReport:
         self._in_ci = environ.get("CI", "").lower() not in {"", "0", "false"}
         self.ran: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test, once."""
         if report.skipped and isinstance(report.longrepr, tuple):
             reason = report.longrepr[2].removeprefix("Skipped: ")
+            self.skipped[f"{report.nodeid}: {reason}"] += 1
             if reason.startswith(NO_POSTGRES):
                 self.missed[reason.removeprefix(NO_POSTGRES)] += 1
         elif report.when == "call":
@@ -43,6 +45,10 @@ class PostgresReport:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say on which server how many tests ran, and how many did not run at all."""
+        terminalreporter.section("not run")
+        terminalreporter.write_line(f"{self.skipped.total()} tests did not run")
+        for test, count in self.skipped.items():
+            terminalreporter.write_line(f"  {count} x {test}")
         if not self.ran and not self.missed:
             return
         terminalreporter.section("PostgreSQL")

@@ -51,6 +51,18 @@ def test_tests_without_a_server_are_counted_and_named_and_fail_under_ci(
     result.stdout.fnmatch_lines("2 tests did NOT run, *: nothing installed")
 
 
+def test_every_test_that_did_not_run_is_counted_and_named(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        "import pytest\ndef test_one(): pytest.skip('no fork')\ndef test_two(): pass"
+    )
+
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["1 tests did not run", "  1 x *::test_one: no fork"])
+
+
 def test_the_server_that_was_tested_on_is_named(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
