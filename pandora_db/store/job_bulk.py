@@ -24,6 +24,10 @@ LEAP = 65_536
 class GeneratedIdTaken(Exception):
     """Another transaction, open until now, had given a job the id that was generated here."""
 
+    def __init__(self, duplicate: Duplicate) -> None:
+        super().__init__(str(duplicate))
+        self.duplicate = duplicate
+
 
 async def check_jobs(given: object) -> list[Job]:
     """The jobs as a list, with all refused that can be refused before any SQL."""
@@ -62,7 +66,7 @@ async def load_jobs(session: Unit, jobs: Sequence[Job], operations: OperationRun
         stored = await session.load("jobs", LOADED, load_rows(jobs, ids, stamp))
     except Duplicate as error:
         if error.field == "job_id" and str(error.value) not in map(str, given):
-            raise GeneratedIdTaken from error
+            raise GeneratedIdTaken(error) from error
         raise
     except PandoraDbError:
         raise

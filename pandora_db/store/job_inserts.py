@@ -92,7 +92,7 @@ class JobInserts(Repository):
         operations = operation_run(operation_id)
         keyed = any(job.idempotency_key or job.external_id for job in listed)
         repeated = operation_id is not None
-        while True:
+        for tries_left in reversed(range(_TRIES)):
             try:
                 async with (
                     _signed(operations.first, "insert_jobs"),
@@ -102,8 +102,10 @@ class JobInserts(Repository):
                         each = operations.ids(len(listed))
                         return await _insert_each(session, listed, each, repeated=repeated)
                     return await load_jobs(session, listed, operations)
-            except GeneratedIdTaken:  # the next ones are beyond it
-                continue
+            except GeneratedIdTaken as taken:  # the next ones are beyond it
+                if not tries_left:
+                    raise taken.duplicate from taken.duplicate.__cause__
+        raise AssertionError("unreachable")
 
     async def get_next_job_id(self) -> int:
         """Reserve an id: no number is given out twice, nor generated for another job."""

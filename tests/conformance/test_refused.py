@@ -77,6 +77,35 @@ SWALLOWS = {
 }
 
 
+DOUBLES = {
+    "sqlite": """
+        CREATE TRIGGER others AFTER INSERT ON jobs WHEN NEW.author = 'bad'
+        BEGIN INSERT INTO jobs (job_id, author) VALUES (NEW.job_id, 'again'); END
+    """,
+    "postgres": """
+        CREATE FUNCTION others() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.author = 'bad' THEN
+                INSERT INTO jobs (job_id, author) VALUES (NEW.job_id, 'again');
+            END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER others AFTER INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION others()
+    """,
+}
+
+
+async def test_a_trigger_that_takes_every_id_again_is_not_waited_for(
+    db: JobDb, dialect: str, raw: Callable[..., list[tuple[object, ...]]]
+) -> None:
+    raw(DOUBLES[dialect])
+
+    with pytest.raises(Duplicate):
+        await db.insert_jobs([Job(author="bad")])
+
+    assert await db.count_jobs() == 0
+
+
 @pytest.mark.parametrize("given", [False, True])
 async def test_a_bulk_insert_of_which_a_trigger_swallows_some_stores_nothing(
     db: JobDb, dialect: str, raw: Callable[..., list[tuple[object, ...]]], given: bool
