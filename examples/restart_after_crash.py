@@ -2,68 +2,82 @@
 
 python -m examples.restart_after_crash [URL]     (a temporary file when no URL is given)
 
-The document fails every job that was found at work. Here those jobs go back into the queue instead,
-at most twice; after that they fail, so that a job that kills its worker each time comes to an end.
-
-Run it only where no other process is working on the same database: it takes every job that is found
-at work for an interrupted one.
+A worker is killed in the middle of an encode. The document fails every job that was found at work.
+Here the lease of the dead worker runs out, the job waits again, and the next worker goes on from
+the checkpoint. A job that never had a lease, moved by a plain `update_stage`, is not touched unless
+one asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from pandora_db import EventKind, Job, JobDb, Stage, StageKind
+from pandora_db import Job, JobDb, Settings, Stage
 
-MAX_RESTARTS = 2
-
-
-async def recover(db: JobDb) -> None:
-    """Put interrupted jobs back into the queue, or fail them."""
-    for row in await db.get_active_jobs():
-        job = row.to_job_metadata()
-        if job.ready.kind is not StageKind.WORKING:
-            continue
-        events = await db.history(job.job_id)
-        restarts = sum(event.kind is EventKind.REQUEUED for event in events)
-        if restarts < MAX_RESTARTS:
-            await db.requeue_job(job.job_id)
-            print(f"job {job.job_id}: was {job.ready.name}, queued again")
-            continue
-        async with db.transaction() as tx:
-            await tx.update_job(job.job_id, error=f"interrupted {restarts + 1} times")
-            await tx.update_stage(job.job_id, Stage.FAILED)
-            await tx.archive_job(job.job_id)
-        print(f"job {job.job_id}: was {job.ready.name}, failed")
+SEGMENTS = 5
+KILLED_AFTER = 2
+# Short, so that the example is; the default is a lease of 30 seconds.
+LEASE = Settings(lease=1.0, heartbeat=0.3)
 
 
-async def crash(url: str, job_ids: list[int]) -> None:
-    """Leave jobs at work, as a process that is killed does."""
-    async with JobDb.open(url) as db:
-        for job_id, stage in zip(job_ids, (Stage.DOWNLOADING, Stage.ENCODING), strict=True):
-            await db.update_stage(job_id, stage)
+async def encode(url: str) -> None:
+    """Encode what waits, segment by segment, and say so."""
+    async with JobDb.open(url, settings=LEASE) as db:
+        for claim in await db.claim_jobs(Stage.DOWNLOADED, into=Stage.ENCODING):
+            state = await db.load_checkpoint(claim) or {"done": 0}
+            while state["done"] < SEGMENTS:
+                await asyncio.sleep(0.05)  # stands for the real work
+                state["done"] += 1
+                await db.save_checkpoint(claim, state)
+                print(f"attempt {claim.attempt}: segment {state['done']}", flush=True)
+                if claim.attempt == 1 and state["done"] == KILLED_AFTER:
+                    await asyncio.sleep(3600)  # here it is killed
+            await db.finish_job(claim, Stage.ENCODED)
+
+
+def encode_and_be_killed(url: str) -> None:
+    """A worker process that is killed, with SIGKILL, after its second segment."""
+    command = [sys.executable, "-m", "examples.restart_after_crash", "--worker", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:  # noqa: S603
+        assert worker.stdout is not None
+        for line in worker.stdout:
+            print(line, end="")
+            if line.endswith(f"segment {KILLED_AFTER}\n"):
+                worker.kill()
 
 
 async def main(url: str) -> None:
-    """Crash three times with the same two jobs at work, and recover each time."""
-    async with JobDb.open(url) as db:
+    """Crash once, and start again."""
+    async with JobDb.open(url, settings=LEASE, sweep=None) as db:
         await db.init_schema()
-        job_ids = await db.insert_jobs(
-            Job(author="mika", link=f"https://example.com/{n}.mkv") for n in (1, 2)
-        )
-    for number in range(1, MAX_RESTARTS + 2):
-        await crash(url, job_ids)
-        print(f"start {number}")
-        async with JobDb.open(url) as db:
-            await db.init_schema()
-            await recover(db)
+        job_id, plain = await db.insert_jobs([Job(author="mika"), Job(author="noor")])
+        await db.update_stage(job_id, Stage.DOWNLOADED)
+        await db.update_stage(plain, Stage.UPLOADING)
+
+        await asyncio.to_thread(encode_and_be_killed, url)
+        print("killed")
+
+        # Every handle does this by itself; here it is done at once, to show the report.
+        report = await db.recover(wait=10)
+        print(f"taken back: {report.requeued}; at work without a lease: {report.unowned}")
+        await encode(url)
+
+        # What the document does, for jobs that no worker can have in hand any more.
+        report = await db.recover(unowned="fail")
+        print(f"failed: {report.failed}")
+        for event in await db.history(job_id):
+            what = event.kind.name.lower()
+            print(f"  {what:<9} attempt {event.attempt}  {event.detail or ''}".rstrip())
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:2] == ["--worker"]:
+        asyncio.run(encode(sys.argv[2]))
+    elif len(sys.argv) > 1:
         asyncio.run(main(sys.argv[1]))
     else:
         with tempfile.TemporaryDirectory() as folder:

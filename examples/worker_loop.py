@@ -1,10 +1,10 @@
-"""Worker loops, one for each stage of work, in one process.
+"""Worker loops, as many as you like, in as many processes as you like.
 
 python -m examples.worker_loop [URL]     (a database in memory when no URL is given)
 
-Each loop asks for the jobs that wait for it, says what it is doing before it begins, and writes the
-end of it in one transaction. One loop for each stage is safe as it stands. For several loops on one
-stage see examples/encode_queue/workers.py; several processes need leases, which come later.
+Each loop claims the next job that waits for it. While it works, its lease is renewed; when the
+process is killed, another worker gets the job. A failed attempt is repeated after a while, and what
+cannot succeed fails for good.
 """
 
 from __future__ import annotations
@@ -13,76 +13,75 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from pandora_db import Job, JobDb, JobMetadata, Stage
+from pandora_db import Claim, Job, JobDb, LeaseLost, Limits, Stage
 
-Work = Callable[[JobMetadata], Awaitable[None]]
+Work = Callable[[Claim], Awaitable[None]]
+Way = tuple[Stage, Stage, Stage]
+
+DOWNLOAD = (Stage.QUEUED, Stage.DOWNLOADING, Stage.DOWNLOADED)
+ENCODE = (Stage.DOWNLOADED, Stage.ENCODING, Stage.ENCODED)
+UPLOAD = (Stage.ENCODED, Stage.UPLOADING, Stage.UPLOADED)
 
 
-async def download(job: JobMetadata) -> None:
-    """Stands for the real work; one link is dead."""
+async def download(claim: Claim) -> None:
+    """Stands for the real work; one link is dead, another one fails the first time."""
     await asyncio.sleep(0.01)
-    if "dead" in job.link:
-        raise OSError(f"404 from {job.link}")
+    if "dead" in claim.job.link:
+        raise FileNotFoundError(f"404 from {claim.job.link}")
+    if "shaky" in claim.job.link and claim.attempt == 1:
+        raise ConnectionResetError("the connection was reset")
 
 
-async def encode(_job: JobMetadata) -> None:
+async def encode(_claim: Claim) -> None:
     """Stands for the real work."""
     await asyncio.sleep(0.02)
 
 
-async def upload(_job: JobMetadata) -> None:
+async def upload(_claim: Claim) -> None:
     """Stands for the real work."""
     await asyncio.sleep(0.01)
 
 
-async def worker(db: JobDb, waiting: Stage, working: Stage, after: Stage, work: Work) -> None:
-    """Take the jobs of `waiting` through `working` to `after`, for ever."""
+async def worker(db: JobDb, way: Way, work: Work, limits: Limits | None = None) -> None:
+    """Take the jobs that wait through the work to the stage after it, for ever."""
+    waiting, working, after = way
     while True:
-        jobs = await db.get_jobs_by_stage(waiting)
-        if not jobs:
+        claims = await db.claim_jobs(waiting, into=working, limits=limits)
+        if not claims:
             await asyncio.sleep(0.02)
             continue
-        job = jobs[0].to_job_metadata()
-        await db.update_stage(job.job_id, working)
+        (claim,) = claims
         try:
-            await work(job)
+            async with claim:
+                await work(claim)
+                await db.finish_job(claim, after)
+        except LeaseLost:
+            print(f"job {claim.job_id} was taken from us")
+        except FileNotFoundError as error:
+            await db.fail_job(claim, error, final=True)
         except OSError as error:
-            await finish(db, job.job_id, Stage.FAILED, str(error))
-            continue
-        if after is Stage.UPLOADED:
-            await finish(db, job.job_id, after)
-        else:
-            await db.update_stage(job.job_id, after)
-
-
-async def finish(db: JobDb, job_id: int, stage: Stage, error: str | None = None) -> None:
-    """End a job: reason, stage and archive mark become visible together."""
-    async with db.transaction() as tx:
-        if error is not None:
-            await tx.update_job(job_id, error=error)
-        await tx.update_stage(job_id, stage)
-        await tx.archive_job(job_id)
+            await db.fail_job(claim, error, retry_in=0.05)
 
 
 async def main(url: str) -> None:
     """Queue four jobs and let the loops work until none is active."""
     async with JobDb.open(url) as db:
         await db.init_schema()
-        names = ["one", "two", "dead", "four"]
+        names = ["one", "shaky", "dead", "four"]
         ids = await db.insert_jobs(
             Job(author="mika", link=f"https://example.com/{n}.mkv") for n in names
         )
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(
-                    worker(db, Stage.QUEUED, Stage.DOWNLOADING, Stage.DOWNLOADED, download)
-                ),
-                group.create_task(
-                    worker(db, Stage.DOWNLOADED, Stage.ENCODING, Stage.ENCODED, encode)
-                ),
-                group.create_task(
-                    worker(db, Stage.ENCODED, Stage.UPLOADING, Stage.UPLOADED, upload)
-                ),
+                group.create_task(loop)
+                for loop in (
+                    worker(db, DOWNLOAD, download),
+                    worker(db, DOWNLOAD, download),
+                    # One encode at a time for each author, however many workers there are.
+                    worker(db, ENCODE, encode, Limits(author=1)),
+                    worker(db, ENCODE, encode, Limits(author=1)),
+                    worker(db, UPLOAD, upload),
+                )
             ]
             while await db.get_queue_length():  # noqa: ASYNC110 - the database is what we wait for
                 await asyncio.sleep(0.02)

@@ -3,6 +3,7 @@
 from pandora_db.config import Settings
 from pandora_db.db import JobDb
 from pandora_db.errors import (
+    CheckpointCorrupt,
     ConnectionFailed,
     Duplicate,
     ForeignKeyViolation,
@@ -12,6 +13,7 @@ from pandora_db.errors import (
     InsideTransaction,
     InvalidInput,
     InvalidTransition,
+    LeaseLost,
     LockTimeout,
     NotFound,
     OutcomeUnknown,
@@ -33,6 +35,8 @@ from pandora_db.errors import (
     WriteRefused,
 )
 from pandora_db.models import (
+    Backoff,
+    Claim,
     Concat,
     EventKind,
     Health,
@@ -43,7 +47,10 @@ from pandora_db.models import (
     JobRow,
     JobStatus,
     JobType,
+    Limits,
     Preset,
+    RecoveredJob,
+    RecoveryReport,
     SchemaDifference,
     SchemaPlan,
     SchemaStep,
@@ -56,6 +63,9 @@ from pandora_db.store import Store
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backoff",
+    "CheckpointCorrupt",
+    "Claim",
     "Concat",
     "ConnectionFailed",
     "Duplicate",
@@ -76,6 +86,8 @@ __all__ = [
     "JobRow",
     "JobStatus",
     "JobType",
+    "LeaseLost",
+    "Limits",
     "LockTimeout",
     "NotFound",
     "OutcomeUnknown",
@@ -83,6 +95,8 @@ __all__ = [
     "PoolTimeout",
     "Preset",
     "QueueFull",
+    "RecoveredJob",
+    "RecoveryReport",
     "SchemaChanged",
     "SchemaDifference",
     "SchemaError",

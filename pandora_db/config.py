@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pandora_db.errors import InvalidInput
 from pandora_db.models.base import InputModel
+from pandora_db.models.limits import DEFAULT_ATTEMPTS, MAX_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,12 @@ class Settings(InputModel):
             once.
         outcome_timeout: how long a mutating call looks for its outcome after a lost connection;
             then `OutcomeUnknown`.
+        lease: how long a claim counts without a sign of life from its worker.
+        heartbeat: how often the leases of this handle's claims are renewed; shorter than `lease`.
+        sweep: how often this handle looks for jobs whose lease ran out; None never looks.
+        stall: leases are no longer renewed when the event loop has not turned for that long.
+        deadline: how long a claim is renewed altogether; None for as long as it lives.
+        max_attempts: how often a job that says nothing else is tried at a stage.
         max_pending: calls that may wait for a group commit.
         max_batch: calls that one group commit takes.
         synchronous: SQLite only. "full" keeps every acknowledged write through a power cut;
@@ -61,6 +68,12 @@ class Settings(InputModel):
     close_timeout: _Seconds = 10.0
     wait_for_server: Annotated[float, Field(strict=True, ge=0, le=_YEAR, allow_inf_nan=False)] = 0.0
     outcome_timeout: _Seconds = 30.0
+    lease: _Seconds = 30.0
+    heartbeat: _Seconds = 10.0
+    sweep: _Seconds | None = 10.0
+    stall: _Seconds = 60.0
+    deadline: _Seconds | None = None
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=MAX_ATTEMPTS)] = DEFAULT_ATTEMPTS
     max_pending: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10_000
     max_batch: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 500
     synchronous: Literal["full", "normal"] = "full"
@@ -84,6 +97,12 @@ class Settings(InputModel):
         "close_timeout": _SECONDS,
         "wait_for_server": f"a number of seconds from 0 to {_YEAR} (a year)",
         "outcome_timeout": _SECONDS,
+        "lease": _SECONDS,
+        "heartbeat": _SECONDS,
+        "sweep": _SECONDS + ", or None",
+        "stall": _SECONDS,
+        "deadline": _SECONDS + ", or None",
+        "max_attempts": _count(MAX_ATTEMPTS),
         "max_pending": _count(1_000_000),
         "max_batch": _count(10_000),
         "synchronous": "'full' or 'normal'",
@@ -97,6 +116,16 @@ class Settings(InputModel):
     def schema(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """The PostgreSQL schema of the tables."""
         return self.schema_name
+
+    @model_validator(mode="after")
+    def _lease_bounds(self) -> Self:
+        if self.lease <= self.heartbeat:
+            raise InvalidInput(
+                f"lease is {self.lease:g} s; expected more than heartbeat, which is "
+                f"{self.heartbeat:g} s: a lease has to outlast the pause between its renewals",
+                field="lease",
+            )
+        return self
 
     @model_validator(mode="after")
     def _pool_bounds(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,8 +18,11 @@ from pandora_db.dsn import PostgresTarget, Target, parse_dsn
 from pandora_db.errors import InvalidInput, PandoraDbError
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
+from pandora_db.services.heartbeat import Heartbeat
+from pandora_db.services.sweeper import Sweeper
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
+from pandora_db.store.leases import Leases
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -35,10 +39,17 @@ class JobDb(Store):
     """
 
     def __init__(self, driver: Driver, target: Target, settings: Settings) -> None:
-        super().__init__(driver)
+        leases = Leases(settings, _origin(target, settings))
+        super().__init__(driver, leases)
         self._driver = driver
         self._target = target
         self.settings = settings
+        self._heartbeat = Heartbeat(driver.pulse, leases, settings)
+        leases.on_first = self._heartbeat.start
+        self._sweeper: Sweeper | None = None
+        if settings.sweep is not None:
+            self._sweeper = Sweeper(self, settings.sweep)
+            self._sweeper.start()
 
     @classmethod
     @asynccontextmanager
@@ -95,7 +106,19 @@ class JobDb(Store):
         return cls(driver, target, chosen)
 
     async def close(self) -> None:
-        """Let running calls end within `close_timeout`, then disconnect; may be called again."""
+        """Let running calls end within `close_timeout`, then disconnect; may be called again.
+
+        Claims that have not ended are left to recovery: release them first.
+        """
+        await finish(self._close())
+
+    async def _close(self) -> None:
+        if self._driver.guard.elsewhere:  # thread and tasks belong to the parent, as all else
+            return
+        if self._sweeper is not None:
+            await self._sweeper.stop()
+        await self._leases.settle()
+        await self._heartbeat.stop()
         await self._driver.close()
 
     @property
@@ -161,19 +184,25 @@ class JobDb(Store):
             TransactionAborted: PostgreSQL gave it up (deadlock); run it again.
             OutcomeUnknown: the connection was lost at the commit, and did not come back in time.
         """
-        async with self._driver.unit() as session:
-            yield Store(session)
+        leases = self._leases.pending()
+        try:
+            async with self._driver.unit() as session:
+                yield Store(session, leases)
+        except BaseException:
+            leases.rolled_back()
+            raise
+        leases.committed()
 
     def bind(self, connection: asyncpg.Connection[Any] | aiosqlite.Connection) -> Store:
         """The store inside a transaction that the caller opened, on a connection of the caller's.
 
         A job then exists exactly if the caller's own rows do; whether it is durable is decided by
-        the caller's commit.
+        the caller's commit. So are claims: `renew_claims` takes them over after it.
 
         Raises:
             InvalidInput: the connection is of the other dialect, closed, or in no transaction.
         """
-        return Store(self._driver.bind(connection))
+        return Store(self._driver.bind(connection), self._leases.pending())
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"
@@ -186,6 +215,14 @@ def _refusals_logged(target: Target) -> Generator[None, None, None]:
     except PandoraDbError as error:
         log.info("refused to start on %s: %s", target.describe(), error)
         raise
+
+
+def _origin(target: Target, settings: Settings) -> str:
+    """Which database a claim is of; in memory, each handle has one of its own."""
+    where = target.describe()
+    if isinstance(target, PostgresTarget):
+        return f"{where}, schema {settings.schema}"
+    return where if target.path is not None else f"{where} {secrets.token_hex(4)}"
 
 
 def _driver(target: Target, settings: Settings) -> Driver:

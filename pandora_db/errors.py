@@ -8,8 +8,10 @@
     ├── ForeignKeyViolation              the row that this one refers to is missing
     ├── InvalidTransition                the stage rules forbid that move
     ├── QueueFull                        as many jobs are active as the caller allows
+    ├── LeaseLost                        the claim no longer counts: nothing was written
     ├── WriteRefused                     something of another program's kept the row as it was
     ├── OutcomeUnknown                   the answer was lost, and not found again in time
+    ├── CheckpointCorrupt                stored bytes are not the checkpoint they should be
     ├── SchemaError
     │   ├── SchemaMissing                the tables are not there: call init_schema()
     │   ├── SchemaTooNew                 a newer pandora_db has upgraded this database
@@ -121,6 +123,22 @@ class QueueFull(PandoraDbError):
         self.limit = limit
 
 
+class LeaseLost(PandoraDbError):
+    """The claim does not count any more, and nothing was written under it.
+
+    Stop the work: the job was finished, given back, recovered for another worker, or taken out of
+    this one's hands by an override such as `requeue_job`.
+    """
+
+    def __init__(self, job_id: int, token: int, reason: str) -> None:
+        super().__init__(
+            f"the claim on job {job_id} no longer counts: {reason}; stop working on it"
+        )
+        self.job_id = job_id
+        self.token = token
+        self.reason = reason
+
+
 class WriteRefused(PandoraDbError):
     """The engine took the statement and changed nothing, for no reason of ours."""
 
@@ -146,6 +164,21 @@ class OutcomeUnknown(PandoraDbError):
         )
         super().__init__(f"the connection was lost and the outcome of {what} is unknown{repeat}")
         self.operation_id = operation_id
+
+
+class CheckpointCorrupt(PandoraDbError):
+    """A stored checkpoint is damaged, of another job or stage, too large, or not readable here.
+
+    Nothing of it was used; `reason` says in words what is wrong.
+    """
+
+    def __init__(self, reason: str, *, job_id: int | None = None, stage: int | None = None) -> None:
+        where = f" of job {job_id}" if job_id is not None else ""
+        where += f" at stage {stage}" if stage is not None else ""
+        super().__init__(f"the checkpoint{where} cannot be read: {reason}")
+        self.reason = reason
+        self.job_id = job_id
+        self.stage = stage
 
 
 class SchemaError(PandoraDbError):

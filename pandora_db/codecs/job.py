@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pandora_db.codecs.json_text import encode_config
+from pandora_db.codecs.json_text import encode_config, encode_tags
 
 if TYPE_CHECKING:
     from pandora_db.models.job import Job
@@ -14,7 +14,7 @@ __all__ = ["JOB_COLUMNS", "encode_job"]
 JOB_COLUMNS = (
     "job_id", "author", "requested_at", "job_type", "preset", "preset_concat", "link", "directory",
     "ready", "message_id", "channel_id", "author_id", "guild_id", "external_id", "idempotency_key",
-    "priority", "config",
+    "priority", "config", "name", "tags", "concurrency_key", "not_before", "max_attempts",
 )  # fmt: skip
 """The columns that an insert gives values to, in their order."""
 
@@ -44,4 +44,9 @@ def encode_job(job: Job) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "priority": job.priority,
         "config": None if job.config is None else encode_config(job.config),
+        "name": job.name,
+        "tags": encode_tags(job.tags) if job.tags else None,
+        "concurrency_key": job.concurrency_key,
+        "not_before": job.not_before,
+        "max_attempts": job.max_attempts,
     }

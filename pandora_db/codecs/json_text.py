@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from pandora_db.models.checks import (
@@ -13,7 +14,7 @@ from pandora_db.models.checks import (
     refuse,
 )
 
-__all__ = ["Json", "decode_json", "encode_config", "encode_json"]
+__all__ = ["Json", "decode_json", "encode_config", "encode_json", "encode_tags"]
 
 
 def encode_json(value: object, field: str) -> str:
@@ -23,6 +24,11 @@ def encode_json(value: object, field: str) -> str:
         InvalidInput: `check_json` refuses it, or it takes more than 1 MiB.
     """
     return dump_json(check_json(value, field), field)
+
+
+def encode_tags(tags: Sequence[str]) -> str:
+    """Checked tags as JSON text."""
+    return dump_json(list(tags), "tags")
 
 
 def encode_config(value: object, field: str = "config") -> str:

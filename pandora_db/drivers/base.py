@@ -55,6 +55,16 @@ class Session(Protocol):
         """
         ...
 
+    async def take(
+        self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
+    ) -> Sequence[Row]:
+        """Run one query that changes many rows and answers with them, after its commit.
+
+        A driver that lost the answer asks `found_by` for it, and runs the query once more when
+        that finds nothing.
+        """
+        ...
+
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction; inside a transaction, a savepoint."""
         ...
@@ -82,6 +92,7 @@ class Driver(Session, Protocol):
 
     dialect: Dialect
     queries: Catalogue
+    guard: Guard
 
     async def open(self) -> None:
         """Connect, or raise what stands in the way."""
@@ -105,6 +116,22 @@ class Driver(Session, Protocol):
 
     def bind(self, connection: object) -> Session:
         """A session inside the caller's own open transaction."""
+        ...
+
+    def pulse(self) -> Pulse:
+        """A way to the database that needs neither the event loop nor a free connection."""
+        ...
+
+
+class Pulse(Protocol):
+    """What the heartbeat's own thread runs its queries on; every call blocks that thread."""
+
+    def run(self, name: str, args: Args, seconds: float) -> Sequence[Row]:
+        """Run a query once, within that time; raises `PandoraDbError` when it cannot be."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever it opened."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pandora_db.models.claim import Backoff, Claim, Limits
 from pandora_db.models.event import EventKind, JobEvent
 from pandora_db.models.health import Health, PoolUse
 from pandora_db.models.job import Job
@@ -9,11 +10,14 @@ from pandora_db.models.job_metadata import JobMetadata
 from pandora_db.models.job_row import JobRow
 from pandora_db.models.job_type import JobType
 from pandora_db.models.preset import Concat, Preset
+from pandora_db.models.recovery import RecoveredJob, RecoveryReport
 from pandora_db.models.schema import SchemaDifference, SchemaPlan, SchemaStep
 from pandora_db.models.stage import Stage, StageInfo, StageKind
 from pandora_db.models.status import Hold, JobStatus
 
 __all__ = [
+    "Backoff",
+    "Claim",
     "Concat",
     "EventKind",
     "Health",
@@ -24,8 +28,11 @@ __all__ = [
     "JobRow",
     "JobStatus",
     "JobType",
+    "Limits",
     "PoolUse",
     "Preset",
+    "RecoveredJob",
+    "RecoveryReport",
     "SchemaDifference",
     "SchemaPlan",
     "SchemaStep",

@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
+from itertools import islice
+from typing import NoReturn, TypeAlias, cast
 
 from pandora_db.errors import InvalidInput
-from pandora_db.models.limits import MAX_JSON, MAX_JSON_DEPTH, MAX_JSON_FLOAT, MAX_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from pandora_db.models.limits import (
+    MAX_JSON,
+    MAX_JSON_DEPTH,
+    MAX_JSON_FLOAT,
+    MAX_SECONDS,
+    MAX_TAG,
+    MAX_TAGS,
+)
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 """A value that JSON can hold."""
@@ -101,6 +107,39 @@ EXPECTED_TIME = (
 
 
 EXPECTED_CONFIG = "a dict with text keys and JSON values, or None"
+
+
+EXPECTED_MOMENT = "an aware datetime or unix seconds, 0 to 253402300799 (to 9999-12-31 UTC)"
+
+
+def check_moment(value: object, field: str) -> float:
+    """Unix seconds, with their fraction, of an aware datetime or of a number that is them."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            refuse(field, value, EXPECTED_MOMENT)
+        seconds = (value - _EPOCH) / _SECOND
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        refuse(field, value, EXPECTED_MOMENT)
+    if not 0 <= seconds <= MAX_SECONDS:
+        refuse(field, value, EXPECTED_MOMENT)
+    return seconds
+
+
+EXPECTED_TAGS = (
+    f"at most {MAX_TAGS} texts of 1 to {MAX_TAG} characters, without NUL or lone surrogates"
+)
+
+
+def check_tags(value: object, field: str = "tags") -> tuple[str, ...]:
+    """Tags without repeats, in order; a single text is no list of tags."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        refuse(field, value, EXPECTED_TAGS)
+    given: list[object] = list(islice(cast("Iterable[object]", value), MAX_TAGS + 1))
+    if len(given) > MAX_TAGS:
+        raise InvalidInput(f"{field} has more than {MAX_TAGS} tags", field=field)
+    return tuple(sorted({check_text(tag, field, MAX_TAG, least=1) for tag in given}))
 
 
 def check_time(value: object, field: str) -> int:

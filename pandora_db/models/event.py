@@ -14,7 +14,10 @@ from pandora_db.models.stage import STAGES
 class EventKind(IntEnum):
     """What happened; stored in `job_events.kind`.
 
-    `RECORDED` is a change that another program made without telling what it was.
+    `RECORDED` is a change that another program made without telling what it was. `FINISHED` to
+    `RELEASED` are how a worker ends a claim: `RETRYING` after a failed attempt that is not the
+    last, `FAILED` after the last. `RECOVERED` and `INTERRUPTED` are the same for a worker that was
+    lost.
     """
 
     INSERTED = 1
@@ -28,6 +31,17 @@ class EventKind(IntEnum):
     UPDATED = 9
     DELETED = 10
     RECORDED = 11
+    CLAIMED = 12
+    FINISHED = 13
+    RETRYING = 14
+    FAILED = 15
+    SNOOZED = 16
+    RELEASED = 17
+    PAUSED = 18
+    PAUSE_REQUESTED = 19
+    RESUMED = 20
+    RECOVERED = 21
+    INTERRUPTED = 22
 
     @classmethod
     def _missing_(cls, value: object) -> EventKind:
@@ -44,7 +58,7 @@ class JobEvent(NamedTuple):
         at: when, by the database's clock (aware).
         kind: what happened.
         stage: the stage code afterwards; None when it says nothing about the stage.
-        attempt: how often a worker had claimed the job.
+        attempt: how often a worker had claimed the job at its stage.
         owner: the worker that did it, when it was one.
         operation_id: the call that did it; the jobs of one `insert_jobs` are numbered on from
             its id. None when another program wrote.

@@ -11,9 +11,13 @@ from pandora_db.models import limits
 from pandora_db.models.base import InputModel
 from pandora_db.models.checks import (
     EXPECTED_CONFIG,
+    EXPECTED_MOMENT,
+    EXPECTED_TAGS,
     EXPECTED_TIME,
     Json,
     check_json,
+    check_moment,
+    check_tags,
     check_time,
     expected_int,
     expected_text,
@@ -26,7 +30,7 @@ from pandora_db.models.stage import KNOWN_STAGES, Stage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 _NO_NUL = r"^[^\x00]*$"
@@ -47,6 +51,10 @@ def _job_type(value: object) -> object:
 
 def _seconds(value: object) -> object:
     return None if value is None else check_time(value, "requested_at")
+
+
+def _moment(value: object) -> object:
+    return None if value is None else check_moment(value, "not_before")
 
 
 def _config(value: object) -> object:
@@ -86,6 +94,11 @@ class Job(InputModel):
         idempotency_key: a second insert with the same key returns the first job.
         priority: higher goes first, -32767 … 32767.
         config: settings of the job as JSON; see `check_json` for what is taken.
+        name: what kind of job it is, where one pipeline serves several; workers may claim by it.
+        tags: what a worker must offer to claim the job, such as "gpu"; kept sorted.
+        concurrency_key: jobs of one key can be kept from being worked on at once; see `Limits`.
+        not_before: no worker may claim the job earlier; given as aware datetime or unix seconds.
+        max_attempts: how often the job is tried at a stage before it fails; None for the default.
     """
 
     author: Annotated[
@@ -110,6 +123,11 @@ class Job(InputModel):
     idempotency_key: _Key | None = None
     priority: Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY)] = 0
     config: Annotated[dict[str, Any] | None, BeforeValidator(_config)] = None
+    name: _Key | None = None
+    tags: Annotated[tuple[str, ...], BeforeValidator(check_tags)] = ()
+    concurrency_key: _Key | None = None
+    not_before: Annotated[float | None, BeforeValidator(_moment)] = None
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS)] | None = None
 
     if TYPE_CHECKING:
         # The fields have the types they are kept in; the constructor takes more.
@@ -132,6 +150,11 @@ class Job(InputModel):
             idempotency_key: str | None = None,
             priority: int = 0,
             config: Mapping[str, Json] | None = None,
+            name: str | None = None,
+            tags: Iterable[str] = (),
+            concurrency_key: str | None = None,
+            not_before: float | datetime | None = None,
+            max_attempts: int | None = None,
         ) -> None: ...
 
     expected: ClassVar[Mapping[str, str]] = {
@@ -151,4 +174,9 @@ class Job(InputModel):
         "idempotency_key": expected_text(1, limits.MAX_KEY) + ", or None",
         "priority": expected_int(limits.MIN_PRIORITY, limits.MAX_PRIORITY),
         "config": EXPECTED_CONFIG,
+        "name": expected_text(1, limits.MAX_KEY) + ", or None",
+        "tags": EXPECTED_TAGS,
+        "concurrency_key": expected_text(1, limits.MAX_KEY) + ", or None",
+        "not_before": EXPECTED_MOMENT + ", or None",
+        "max_attempts": expected_int(1, limits.MAX_ATTEMPTS) + ", or None",
     }

@@ -71,6 +71,11 @@ class JobMetadata(BaseModel):
     error: str | None
     config: dict[str, Any] | None
     updated_at: datetime | None
+    name: str | None
+    tags: tuple[str, ...]
+    concurrency_key: str | None
+    not_before: datetime | None
+    max_attempts: int | None
 
     @classmethod
     def from_row(cls, row: JobRow) -> JobMetadata:
@@ -78,7 +83,7 @@ class JobMetadata(BaseModel):
         return cls(
             job_id=row.job_id,
             author=row.author or "",
-            requested_at=_time(row.requested_at),
+            requested_at=_time(row.requested_at, "requested_at"),
             job_type=JobType(row.job_type),
             preset=Preset((row.preset, row.preset_concat)),
             link=row.link or "",
@@ -106,17 +111,26 @@ class JobMetadata(BaseModel):
             error=row.error,
             config=_config(row.config),
             updated_at=row.updated_at,
+            name=row.name,
+            tags=_tags(row.tags),
+            concurrency_key=row.concurrency_key,
+            not_before=None if row.not_before is None else _time(row.not_before, "not_before"),
+            max_attempts=row.max_attempts,
         )
 
 
-def _time(seconds: int) -> datetime:
+def _time(seconds: float, field: str) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError, TypeError):
         raise InvalidInput(
-            f"requested_at {seconds} is no time in unix seconds that a datetime can hold",
-            field="requested_at",
+            f"{field} {seconds} is no time in unix seconds that a datetime can hold", field=field
         ) from None
+
+
+def _tags(text: str | None) -> tuple[str, ...]:
+    value = decode_json(text, "tags")
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _config(text: str | None) -> dict[str, Any] | None:

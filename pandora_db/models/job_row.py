@@ -51,6 +51,12 @@ class JobRow(NamedTuple):
     error: str | None = None
     config: str | None = None
     updated_at: datetime | None = None
+    name: str | None = None
+    tags: str | None = None
+    concurrency_key: str | None = None
+    not_before: float | None = None
+    """Unix seconds."""
+    max_attempts: int | None = None
 
     def to_job_metadata(self) -> JobMetadata:
         """The job with enums, times, path and JSON decoded (seed: libpndb).

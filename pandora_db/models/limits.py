@@ -14,7 +14,7 @@ MAX_SECONDS = 253_402_300_799
 
 MAX_AUTHOR = 256
 MAX_KEY = 256
-"""`external_id` and `idempotency_key`."""
+"""`external_id`, `idempotency_key`, `name` and `concurrency_key`."""
 
 MAX_LINK = 8_192
 MAX_PATH = 4_096
@@ -34,9 +34,36 @@ MIN_PRIORITY = -32_767
 MAX_PRIORITY = 32_767
 """Priority is a SMALLINT whose negative stands in the queue's index; higher goes first."""
 
+MAX_ATTEMPTS = 32_767
+DEFAULT_ATTEMPTS = 5
+"""How often a job that says nothing else is tried at a stage."""
+
+MAX_TAGS = 32
+MAX_TAG = 64
+"""Tags that a job may ask of its worker, and the characters of each."""
+
 MAX_LIMIT = 100_000
 """Rows that one query may return."""
 
 MAX_OFFSET = MAX_ID
 MAX_BULK = 1_000_000
 """Jobs that one `insert_jobs` may carry, and ids that one `get_jobs_by_ids` may ask for."""
+
+MAX_CHECKPOINT = 16 * 1_048_576
+"""Bytes of one checkpoint, packed and before compression."""
+
+MAX_CHECKPOINT_DEPTH = 64
+MAX_CHECKPOINT_ITEMS = 2_000_000
+"""Values in one checkpoint; a container counts for four, since it takes that much memory."""
+
+MAX_CHECKPOINT_KEY = 16_384
+"""Characters of a key, and of a path, in a checkpoint."""
+
+MAX_CHECKPOINT_INT = 65_536
+"""Bits of an int in a checkpoint."""
+
+MAX_SEGMENT = 262_144
+"""Bytes of one segment of a checkpoint, before compression."""
+
+MAX_SEGMENTS = 4_096
+"""Segments of one checkpoint."""

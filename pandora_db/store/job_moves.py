@@ -20,9 +20,11 @@ from pandora_db.codecs.stage import (
     stage_info,
 )
 from pandora_db.errors import InvalidTransition, NotFound
+from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.status import Hold
-from pandora_db.store.job_states import JobState, JobStates, Standstill
+from pandora_db.store.claim_ends import ClaimEnds
+from pandora_db.store.job_states import JobState, Standstill
 from pandora_db.store.operation import Operation, operation
 
 
@@ -37,22 +39,29 @@ class _Move(NamedTuple):
     detail: str | None = None
 
 
-class JobMoves(JobStates):
+class JobMoves(ClaimEnds):
     """Part of `Store`."""
 
     async def update_stage(
-        self, job_id: int, stage: Stage | int, *, operation_id: UUID | None = None
+        self, job_id: int | Claim, stage: Stage | int, *, operation_id: UUID | None = None
     ) -> None:
         """Move a job to a later stage of its pipeline (seed: libpndb).
+
+        Given a claim, this is `finish_job(claim, stage)`: it ends the claim, and counts only when
+        the claim still does.
 
         Jumping forward is allowed, leaving a terminal stage or moving back is not. The call
         overrides: a worker that holds a lease on the job loses it. Staying is no change.
 
         Raises:
             NotFound: there is no such job.
+            LeaseLost: the claim no longer counts; nothing was written.
             InvalidTransition: the job has ended, or is further already.
             UnknownCode: no stage has that number.
         """
+        if isinstance(job_id, Claim):
+            await self.finish_job(job_id, stage, operation_id=operation_id)
+            return
         check_id(job_id)
         wanted = check_stage(stage)
         lowest, highest = live_range(wanted)
@@ -62,6 +71,7 @@ class JobMoves(JobStates):
             "stage": wanted.value,
             "lowest": lowest,
             "highest": highest,
+            "restarts": wanted.kind is StageKind.WAITING,
             "operation_id": call.id,
         }
 
@@ -152,10 +162,7 @@ class JobMoves(JobStates):
                 return _Move(EventKind.CANCELLED, Stage.CANCELLED, archived=True, error=state.error)
             if state.hold == Hold.CANCEL:
                 return EventKind.CANCEL_REQUESTED
-            return _Move(
-                EventKind.CANCEL_REQUESTED, Stage(info.code), archived=state.archived,
-                hold=Hold.CANCEL, error=state.error,
-            )  # fmt: skip
+            return _stay(state, EventKind.CANCEL_REQUESTED, Hold.CANCEL)
 
         kinds = (EventKind.CANCELLED, EventKind.CANCEL_REQUESTED)
         done = await self._move(job_id, operation(operation_id), rule, *kinds)
@@ -186,6 +193,57 @@ class JobMoves(JobStates):
             return _Move(EventKind.DECLINED, Stage.DECLINED, archived=True, error=text, detail=text)
 
         await self._move(job_id, operation(operation_id), rule, EventKind.DECLINED)
+
+    async def pause_job(self, job_id: int, *, operation_id: UUID | None = None) -> bool:
+        """Keep a job from being claimed: at once while it waits, by request while it is worked on.
+
+        A paused job keeps its checkpoint; `resume_job` lets it go on.
+
+        Returns:
+            True when the job is paused, False when its worker was asked to give it back.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidTransition: the job has ended, or is being cancelled.
+            UnknownCode: nobody knows its stage.
+        """
+
+        def rule(state: JobState) -> _Move | EventKind:
+            info = stage_info(state.ready)
+            working = info.kind is StageKind.WORKING
+            kind = EventKind.PAUSE_REQUESTED if working else EventKind.PAUSED
+            if info.kind.terminal:
+                raise InvalidTransition(job_id, info.name, "paused", "it has ended")
+            if state.hold == Hold.CANCEL:
+                raise InvalidTransition(job_id, info.name, "paused", "it is being cancelled")
+            if state.hold == Hold.PAUSE:
+                return kind
+            return _stay(state, kind, Hold.PAUSE)
+
+        kinds = (EventKind.PAUSED, EventKind.PAUSE_REQUESTED)
+        done = await self._move(job_id, operation(operation_id), rule, *kinds)
+        return done is EventKind.PAUSED
+
+    async def resume_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
+        """Let a paused job be claimed again; one that is not paused stays as it is.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidTransition: the job has ended, or is being cancelled.
+            UnknownCode: nobody knows its stage.
+        """
+
+        def rule(state: JobState) -> _Move | EventKind:
+            info = stage_info(state.ready)
+            if info.kind.terminal:
+                raise InvalidTransition(job_id, info.name, "resumed", "it has ended")
+            if state.hold == Hold.CANCEL:
+                raise InvalidTransition(job_id, info.name, "resumed", "it is being cancelled")
+            if state.hold == Hold.NONE:
+                return EventKind.RESUMED
+            return _stay(state, EventKind.RESUMED, Hold.NONE)
+
+        await self._move(job_id, operation(operation_id), rule, EventKind.RESUMED)
 
     async def delete_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Delete a job and its history for good; `history()` still tells that and when it was.
@@ -237,6 +295,12 @@ class JobMoves(JobStates):
                 return move.kind
             standstill.saw(state)
             tried = True
+
+
+def _stay(state: JobState, kind: EventKind, hold: Hold) -> _Move:
+    """Note what was asked of the job, at the stage where it is."""
+    stage = Stage(stage_info(state.ready).code)
+    return _Move(kind, stage, archived=state.archived, hold=hold, error=state.error)
 
 
 def _forbidden(

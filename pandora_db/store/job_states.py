@@ -22,6 +22,8 @@ class JobState(NamedTuple):
     hold: int
     error: str | None
     event_seq: int
+    token: int | None
+    owner: str | None
     done: int | None
 
 

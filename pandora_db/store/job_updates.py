@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
 from pandora_db.codecs.checks import (
     check_id,
+    check_int,
     check_path,
     check_priority,
     check_progress,
     check_text,
     clean_error,
 )
-from pandora_db.codecs.json_text import Json, encode_config, encode_json
-from pandora_db.errors import InvalidInput
+from pandora_db.codecs.json_text import Json, encode_config, encode_json, encode_tags
+from pandora_db.errors import InvalidInput, LeaseLost, NotFound
+from pandora_db.models.checks import check_moment, check_tags
+from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
-from pandora_db.models.limits import MAX_PATH, MAX_STEP
-from pandora_db.store.job_states import JobStates
+from pandora_db.models.limits import MAX_ATTEMPTS, MAX_KEY, MAX_PATH, MAX_STEP
+from pandora_db.store.claim_ends import lost
+from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.operation import operation
 
 
@@ -40,13 +45,21 @@ class JobChanges(TypedDict, total=False):
     output_file: str | None
     error: str | BaseException | None
     config: Mapping[str, Json] | None
+    tags: Iterable[str]
+    concurrency_key: str | None
+    not_before: float | datetime | None
+    max_attempts: int | None
 
 
 class JobUpdates(JobStates):
     """Part of `Store`."""
 
     async def update_job(
-        self, job_id: int, *, operation_id: UUID | None = None, **changes: Unpack[JobChanges]
+        self,
+        job_id: int | Claim,
+        *,
+        operation_id: UUID | None = None,
+        **changes: Unpack[JobChanges],
     ) -> None:
         """Set free columns of a job; what is not named stays, None clears.
 
@@ -54,14 +67,41 @@ class JobUpdates(JobStates):
         them; `error` is text or an exception, cut at 16,384 characters. A change is an event of the
         job, except of `progress`, `progress_data` and `current_step` alone.
 
+        Given a claim, the write counts only as long as the claim does.
+
         Raises:
             NotFound: there is no such job.
+            LeaseLost: the claim no longer counts; nothing was written.
             InvalidInput: no column was named, an unknown one, or a value that is refused.
         """
-        check_id(job_id)
         call = operation(operation_id)
-        args = {"job_id": job_id, "operation_id": call.id, **_change_args(dict(changes))}
-        await self._write("update_job", args, call, EventKind.UPDATED, lambda _: False)
+        claim = job_id if isinstance(job_id, Claim) else None
+        if claim is not None:
+            self._leases.check(claim)
+        args = {
+            "job_id": check_id(job_id.job_id if isinstance(job_id, Claim) else job_id),
+            "token": claim and claim.token,
+            "owner": claim and claim.owner,
+            "operation_id": call.id,
+            **_change_args(dict(changes)),
+        }
+
+        def settled(state: JobState) -> bool:
+            if claim is not None and state.token != claim.token:
+                raise lost(claim, state)
+            return False
+
+        try:
+            await self._write("update_job", args, call, EventKind.UPDATED, settled)
+        except NotFound:
+            if claim is None:
+                raise
+            raise LeaseLost(claim.job_id, claim.token, "the job was deleted") from None
+
+
+def _encode_tags(value: object, field: str) -> str | None:
+    tags = check_tags(value, field)
+    return encode_tags(tags) if tags else None
 
 
 # In the order of the bits of `fields`, which both dialects' update_job test.
@@ -80,8 +120,12 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "output_file": lambda value, field: check_text(value, field, MAX_PATH),
     "error": clean_error,
     "config": encode_config,
+    "tags": _encode_tags,
+    "concurrency_key": lambda value, field: check_text(value, field, MAX_KEY, least=1),
+    "not_before": check_moment,
+    "max_attempts": lambda value, field: check_int(value, field, 1, MAX_ATTEMPTS),
 }
-_NEVER_NULL = frozenset({"message_id", "channel_id", "priority", "directory"})
+_NEVER_NULL = frozenset({"message_id", "channel_id", "priority", "directory", "tags"})
 _PROGRESS = frozenset({"progress", "progress_data", "current_step"})
 
 

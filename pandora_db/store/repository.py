@@ -1,4 +1,4 @@
-"""What every repository is made of: a session, and the decoding of rows."""
+"""What every repository is made of: a session, the claims of the handle, and decoded rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pandora_db.drivers.base import Row, Session
 from pandora_db.models.job_row import JobRow
+from pandora_db.store.leases import Leases
 
 _AT_ONCE = 500
 
@@ -15,8 +16,9 @@ _AT_ONCE = 500
 class Repository:
     """Named queries on a session; it knows neither connections nor dialects."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, leases: Leases) -> None:
         self._session = session
+        self._leases = leases
 
     async def _jobs(
         self, name: str, args: dict[str, Any], when: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from pandora_db.models import Job, Preset, Stage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from typing import Unpack
 
@@ -42,6 +42,11 @@ class JobFields(TypedDict, total=False):
     idempotency_key: str | None
     priority: int
     config: Mapping[str, Json] | None
+    name: str | None
+    tags: Iterable[str]
+    concurrency_key: str | None
+    not_before: float | datetime | None
+    max_attempts: int | None
 
 
 def make_job(**overrides: Unpack[JobFields]) -> Job:

@@ -4,7 +4,8 @@ message_id, channel_id, created_at AT TIME ZONE 'UTC' AS created_at,
 completed_at AT TIME ZONE 'UTC' AS completed_at, coalesce(archived, FALSE) AS archived,
 author_id, guild_id, external_id, idempotency_key, priority, attempt, hold,
 progress, progress_data::text, current_step, output_kind, output::text, output_file,
-error, config::text, updated_at
+error, config::text, updated_at,
+name, tags::text, concurrency_key, not_before, max_attempts
 
 -- Ids that are taken, keys that are known and operations that were done are left to
 -- find_insert: a plain INSERT that fails would take the whole batch with it. LIMIT 1, since a
@@ -16,23 +17,26 @@ WITH op AS MATERIALIZED (
         :preset::smallint[], :preset_concat::smallint[], :link::text[], :directory::text[],
         :ready::smallint[], :message_id::bigint[], :channel_id::bigint[], :author_id::bigint[],
         :guild_id::bigint[], :external_id::text[], :idempotency_key::text[], :priority::smallint[],
-        :config::text[], :operation_id::text[]
+        :config::text[], :name::text[], :tags::text[], :concurrency_key::text[],
+        :not_before::float8[], :max_attempts::smallint[], :operation_id::text[]
     ) WITH ORDINALITY AS op (
         job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
         message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority,
-        config, operation_id, n
+        config, name, tags, concurrency_key, not_before, max_attempts, operation_id, n
     )
 ), stored AS (
     INSERT INTO {schema}.jobs (
         job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
         message_id, channel_id, created_at, author_id, guild_id, external_id, idempotency_key,
-        priority, config, operation_id, updated_at
+        priority, config, name, tags, concurrency_key, not_before, max_attempts, operation_id,
+        updated_at
     )
     SELECT coalesce(job_id, nextval('{schema}.job_ids')), author,
            coalesce(requested_at, floor(extract(epoch FROM statement_timestamp()))::bigint),
            job_type, preset, preset_concat, link, directory, ready, message_id, channel_id,
            statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
-           idempotency_key, priority, config::jsonb, operation_id::uuid, statement_timestamp()
+           idempotency_key, priority, config::jsonb, name, tags::jsonb, concurrency_key, not_before,
+           max_attempts, operation_id::uuid, statement_timestamp()
     FROM op
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = 1 AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
@@ -105,11 +109,13 @@ NOT EXISTS (SELECT FROM {schema}.job_events AS event WHERE event.job_id = op.job
 -- name: update_stage :batch
 WITH op AS (
     SELECT * FROM unnest(
-        :job_id::bigint[], :stage::smallint[], :lowest::smallint[], :highest::smallint[], :operation_id::text[]
-    ) WITH ORDINALITY AS op (job_id, stage, lowest, highest, operation_id, n)
+        :job_id::bigint[], :stage::smallint[], :lowest::smallint[], :highest::smallint[],
+        :restarts::boolean[], :operation_id::text[]
+    ) WITH ORDINALITY AS op (job_id, stage, lowest, highest, restarts, operation_id, n)
 ), moved AS (
     UPDATE {schema}.jobs AS job
     SET ready = op.stage, event_seq = job.event_seq + 1, updated_at = statement_timestamp(),
+        attempt = CASE WHEN op.restarts AND job.ready <> op.stage THEN 0 ELSE job.attempt END,
         lease_token = NULL, lease_owner = NULL, lease_until = NULL
     FROM op
     WHERE job.job_id = op.job_id AND job.ready BETWEEN op.lowest AND op.highest
@@ -140,7 +146,8 @@ WITH op AS (
 )
 SELECT n, job_id FROM moved
 
--- Retry, requeue, cancel and decline: what the caller saw (`event_seq`) must still hold.
+-- Retry, requeue, cancel, decline, pause and resume: what the caller saw (`event_seq`) must still hold.
+-- Who is cancelled or declined needs no checkpoint any more.
 -- name: move_job :batch
 WITH op AS (
     SELECT * FROM unnest(
@@ -152,6 +159,8 @@ WITH op AS (
     SET ready = op.stage, archived = op.archived, hold = op.hold, error = op.error,
         completed_at = CASE WHEN op.archived THEN coalesce(job.completed_at, statement_timestamp() AT TIME ZONE 'UTC') END,
         progress = CASE WHEN job.ready = op.stage THEN job.progress END,
+        attempt = CASE WHEN job.ready = op.stage THEN job.attempt ELSE 0 END,
+        not_before = CASE WHEN job.ready = op.stage THEN job.not_before END,
         lease_token = CASE WHEN job.ready = op.stage THEN job.lease_token END,
         lease_owner = CASE WHEN job.ready = op.stage THEN job.lease_owner END,
         lease_until = CASE WHEN job.ready = op.stage THEN job.lease_until END,
@@ -162,6 +171,9 @@ WITH op AS (
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(), kind, ready, attempt, operation_id::uuid, detail FROM moved
+), dropped AS (
+    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
+    WHERE checkpoint.job_id = moved.job_id AND moved.kind IN (6, 8)
 )
 SELECT n, job_id FROM moved
 
@@ -174,11 +186,13 @@ WITH op AS (
         :message_id::bigint[], :channel_id::bigint[], :priority::smallint[], :directory::text[],
         :progress::float8[], :progress_data::text[], :current_step::text[], :output_kind::text[],
         :output::text[], :output_file::text[], :error::text[], :config::text[],
-        :event::integer[], :detail::text[], :operation_id::text[]
+        :tags::text[], :concurrency_key::text[], :not_before::float8[], :max_attempts::smallint[],
+        :event::integer[], :detail::text[], :token::bigint[], :owner::text[], :operation_id::text[]
     ) WITH ORDINALITY AS op (
         job_id, fields, author_id, guild_id, message_id, channel_id, priority, directory,
         progress, progress_data, current_step, output_kind, output, output_file, error, config,
-        event, detail, operation_id, n
+        tags, concurrency_key, not_before, max_attempts,
+        event, detail, token, owner, operation_id, n
     )
 ), moved AS (
     UPDATE {schema}.jobs AS job
@@ -196,15 +210,19 @@ WITH op AS (
         output_file   = CASE WHEN op.fields & 2048 <> 0 THEN op.output_file ELSE job.output_file END,
         error         = CASE WHEN op.fields & 4096 <> 0 THEN op.error ELSE job.error END,
         config        = CASE WHEN op.fields & 8192 <> 0 THEN op.config::jsonb ELSE job.config END,
+        tags          = CASE WHEN op.fields & 16384 <> 0 THEN op.tags::jsonb ELSE job.tags END,
+        concurrency_key = CASE WHEN op.fields & 32768 <> 0 THEN op.concurrency_key ELSE job.concurrency_key END,
+        not_before    = CASE WHEN op.fields & 65536 <> 0 THEN op.not_before ELSE job.not_before END,
+        max_attempts  = CASE WHEN op.fields & 131072 <> 0 THEN op.max_attempts ELSE job.max_attempts END,
         event_seq     = job.event_seq + op.event,
         updated_at    = statement_timestamp()
     FROM op
-    WHERE job.job_id = op.job_id
+    WHERE job.job_id = op.job_id AND (op.token IS NULL OR job.lease_token = op.token)
       AND {not_done}   -- when: repeated
-    RETURNING op.n, job.job_id, job.event_seq, job.ready, job.attempt, op.event, op.detail, op.operation_id
+    RETURNING op.n, job.job_id, job.event_seq, job.ready, job.attempt, op.event, op.detail, op.owner, op.operation_id
 ), recorded AS (
-    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
-    SELECT job_id, event_seq, statement_timestamp(), 9, ready, attempt, operation_id::uuid, detail
+    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
+    SELECT job_id, event_seq, statement_timestamp(), 9, ready, attempt, owner, operation_id::uuid, detail
     FROM moved WHERE event = 1
 )
 SELECT n, job_id FROM moved
@@ -221,7 +239,7 @@ RETURNING op.n, job.job_id
 
 -- What a write that changed nothing met, and whether its operation had been done before.
 -- name: find_state :maybe
-SELECT ready, coalesce(archived, FALSE), hold, error, event_seq,
+SELECT ready, coalesce(archived, FALSE), hold, error, event_seq, lease_token, lease_owner,
        (SELECT kind FROM {schema}.job_events AS event
         WHERE event.job_id = job.job_id AND event.operation_id = :operation_id::text::uuid LIMIT 1)
 FROM {schema}.jobs AS job WHERE job_id = :job_id::bigint
@@ -242,7 +260,7 @@ WHERE ready = :stage::smallint AND NOT archived
 ORDER BY requested_at, job_id
 
 -- name: get_active_jobs :many
-SELECT {job_columns} FROM {schema}.jobs WHERE NOT archived ORDER BY requested_at, job_id
+SELECT {job_columns} FROM {schema}.jobs WHERE NOT coalesce(archived, TRUE) ORDER BY requested_at, job_id
 
 -- name: get_queue_length :one
 SELECT count(*) FROM {schema}.jobs WHERE NOT archived
@@ -258,7 +276,8 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY jobs.completed_at DESC NULLS LAST, job_id DESC LIMIT :limit::bigint
 
--- `archived IS NOT FALSE` is said beside `archived` since idx_jobs_requested is known by it.
+-- `archived IS NOT FALSE` and `NOT coalesce(archived, TRUE)` are said as well, since idx_jobs_requested
+-- and idx_jobs_active are known by them.
 -- fragment: job_filters
 AND ready = :stage::smallint                -- when: stage
 AND ready = ANY(:stages::smallint[])        -- when: stages
@@ -271,7 +290,7 @@ AND job_type = :job_type::smallint          -- when: job_type
 AND requested_at >= :since::bigint          -- when: since
 AND requested_at < :until::bigint           -- when: until
 AND archived AND archived IS NOT FALSE       -- when: archived
-AND NOT archived                            -- when: active
+AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
 
 -- fragment: job_page
 AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
@@ -292,7 +311,7 @@ LIMIT :limit::bigint OFFSET :offset::bigint
 -- name: get_all_jobs :many
 (
     SELECT {job_columns} FROM {schema}.jobs
-    WHERE NOT archived
+    WHERE NOT coalesce(archived, TRUE)
     {job_filters}
     {job_page}
     ORDER BY requested_at DESC, job_id DESC
@@ -318,7 +337,7 @@ WHERE TRUE
 -- name: count_all_jobs :one
 SELECT count(*) FROM (
     SELECT 1 FROM {schema}.jobs
-    WHERE NOT archived
+    WHERE NOT coalesce(archived, TRUE)
     {job_filters}
     UNION ALL
     SELECT 1 FROM {schema}.jobs

@@ -3,7 +3,8 @@ job_id, author, requested_at, job_type, preset, preset_concat, link, directory, 
 message_id, channel_id, created_at, completed_at, coalesce(archived, 0) AS archived,
 author_id, guild_id, external_id, idempotency_key, priority, attempt, hold,
 progress, progress_data, current_step, output_kind, output, output_file,
-error, config, updated_at
+error, config, updated_at,
+name, tags, concurrency_key, not_before, max_attempts
 
 -- fragment: now
 strftime('%Y-%m-%d %H:%M:%f', 'now')
@@ -25,6 +26,7 @@ strftime('%Y-%m-%d %H:%M:%f', 'now')
 INSERT INTO {schema}.jobs (
     job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
     message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority, config,
+    name, tags, concurrency_key, not_before, max_attempts,
     operation_id,   -- when: repeated
     updated_at
 )
@@ -32,7 +34,8 @@ VALUES (
     coalesce(:job_id, {next_id}), :author,
     coalesce(:requested_at, CAST(strftime('%s', 'now') AS INTEGER)), :job_type, :preset,
     :preset_concat, :link, :directory, :ready, :message_id, :channel_id, :author_id, :guild_id,
-    :external_id, :idempotency_key, :priority, :config,
+    :external_id, :idempotency_key, :priority, :config, :name, :tags, :concurrency_key,
+    :not_before, :max_attempts,
     :operation_id,   -- when: repeated
     {now}
 )
@@ -91,6 +94,7 @@ NOT EXISTS (SELECT 1 FROM {schema}.job_events AS event WHERE event.job_id = :job
 -- name: update_stage :batch
 UPDATE {schema}.jobs
 SET ready = :stage, event_seq = event_seq + 1, updated_at = {now},
+    attempt = CASE WHEN :restarts AND ready <> :stage THEN 0 ELSE attempt END,
     lease_token = NULL, lease_owner = NULL, lease_until = NULL
 WHERE job_id = :job_id AND ready BETWEEN :lowest AND :highest
   AND (ready <> :stage OR lease_token IS NOT NULL)
@@ -113,12 +117,15 @@ SELECT job_id, event_seq, updated_at, 3, ready, attempt, :operation_id
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT :job_id WHERE changes() = 1
 
--- Retry, requeue, cancel and decline: what the caller saw (`event_seq`) must still hold.
+-- Retry, requeue, cancel, decline, pause and resume: what the caller saw (`event_seq`) must still hold.
+-- Who is cancelled or declined needs no checkpoint any more.
 -- name: move_job :batch
 UPDATE {schema}.jobs
 SET ready = :stage, archived = :archived, hold = :hold, error = :error,
     completed_at = CASE WHEN :archived THEN coalesce(completed_at, {now}) END,
     progress = CASE WHEN ready = :stage THEN progress END,
+    attempt = CASE WHEN ready = :stage THEN attempt ELSE 0 END,
+    not_before = CASE WHEN ready = :stage THEN not_before END,
     lease_token = CASE WHEN ready = :stage THEN lease_token END,
     lease_owner = CASE WHEN ready = :stage THEN lease_owner END,
     lease_until = CASE WHEN ready = :stage THEN lease_until END,
@@ -127,7 +134,8 @@ WHERE job_id = :job_id AND event_seq = :event_seq;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
 SELECT job_id, event_seq, updated_at, :kind, ready, attempt, :operation_id, :detail
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
-SELECT :job_id WHERE changes() = 1
+SELECT :job_id WHERE changes() = 1;
+DELETE FROM {schema}.job_checkpoints WHERE job_id = :job_id AND :kind IN (6, 8) AND changes() = 1
 
 -- `fields` says which columns were given, a bit each: NULL is a value like any other.
 -- Progress alone is no event; the counter then stays where it is.
@@ -147,13 +155,17 @@ SET author_id     = CASE WHEN :fields & 1 THEN :author_id ELSE author_id END,
     output_file   = CASE WHEN :fields & 2048 THEN :output_file ELSE output_file END,
     error         = CASE WHEN :fields & 4096 THEN :error ELSE error END,
     config        = CASE WHEN :fields & 8192 THEN :config ELSE config END,
+    tags          = CASE WHEN :fields & 16384 THEN :tags ELSE tags END,
+    concurrency_key = CASE WHEN :fields & 32768 THEN :concurrency_key ELSE concurrency_key END,
+    not_before    = CASE WHEN :fields & 65536 THEN :not_before ELSE not_before END,
+    max_attempts  = CASE WHEN :fields & 131072 THEN :max_attempts ELSE max_attempts END,
     event_seq     = event_seq + :event,
     updated_at    = {now}
-WHERE job_id = :job_id
+WHERE job_id = :job_id AND (:token IS NULL OR lease_token = :token)
   AND {not_done}   -- when: repeated
 RETURNING job_id;
-INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
-SELECT job_id, event_seq, updated_at, 9, ready, attempt, :operation_id, :detail
+INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
+SELECT job_id, event_seq, updated_at, 9, ready, attempt, :owner, :operation_id, :detail
 FROM {schema}.jobs WHERE job_id = :job_id AND :event = 1 AND changes() = 1
 
 -- The trigger wrote the line of the deletion; it cannot know whose operation it was.
@@ -167,7 +179,7 @@ RETURNING job_id
 
 -- What a write that changed nothing met, and whether its operation had been done before.
 -- name: find_state :maybe
-SELECT ready, coalesce(archived, 0), hold, error, event_seq,
+SELECT ready, coalesce(archived, 0), hold, error, event_seq, lease_token, lease_owner,
        (SELECT kind FROM {schema}.job_events AS event
         WHERE event.job_id = job.job_id AND event.operation_id = :operation_id LIMIT 1)
 FROM {schema}.jobs AS job WHERE job_id = :job_id
@@ -189,7 +201,7 @@ WHERE ready = :stage AND NOT archived
 ORDER BY requested_at NULLS LAST, job_id
 
 -- name: get_active_jobs :many
-SELECT {job_columns} FROM {schema}.jobs WHERE NOT archived ORDER BY requested_at NULLS LAST, job_id
+SELECT {job_columns} FROM {schema}.jobs WHERE NOT coalesce(archived, TRUE) ORDER BY requested_at NULLS LAST, job_id
 
 -- name: get_queue_length :one
 SELECT count(*) FROM {schema}.jobs WHERE NOT archived
@@ -205,7 +217,8 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY completed_at DESC, job_id DESC LIMIT :limit
 
--- `archived IS NOT FALSE` is said beside `archived` since idx_jobs_requested is known by it.
+-- `archived IS NOT FALSE` and `NOT coalesce(archived, TRUE)` are said as well, since idx_jobs_requested
+-- and idx_jobs_active are known by them.
 -- fragment: job_filters
 AND ready = :stage                                        -- when: stage
 AND ready IN (SELECT value FROM json_each(:stages))       -- when: stages
@@ -218,7 +231,7 @@ AND job_type = :job_type                                  -- when: job_type
 AND requested_at >= :since                                -- when: since
 AND requested_at < :until                                 -- when: until
 AND archived AND archived IS NOT FALSE                     -- when: archived
-AND NOT archived                                          -- when: active
+AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
 
 -- fragment: job_page
 AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
@@ -236,7 +249,7 @@ LIMIT :limit OFFSET :offset
 -- Of all jobs: the active ones and the others stand in an index each, merged as they are read.
 -- name: get_all_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
-WHERE NOT archived
+WHERE NOT coalesce(archived, TRUE)
 {job_filters}
 {job_page}
 UNION ALL
@@ -255,7 +268,7 @@ WHERE TRUE
 -- name: count_all_jobs :one
 SELECT count(*) FROM (
     SELECT 1 FROM {schema}.jobs
-    WHERE NOT archived
+    WHERE NOT coalesce(archived, TRUE)
     {job_filters}
     UNION ALL
     SELECT 1 FROM {schema}.jobs

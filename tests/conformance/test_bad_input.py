@@ -50,6 +50,14 @@ BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
     ({"config": {"a": object()}}, "config.a is a value of type object", "expected JSON"),
     ({"config": {"a": "x" * MAX_JSON}}, "bytes", "expected at most 1048576"),
     ({"config": [1]}, "config is a value of type list", "a dict with text keys"),
+    ({"name": ""}, "name is an empty text", "1 to 256 characters"),
+    ({"tags": "gpu"}, "tags is a text of 3 characters", "at most 32 texts"),
+    ({"tags": ["x" * 65]}, "tags is a text of 65 characters", "1 to 64 characters"),
+    ({"tags": list("abcdefghijklmnopqrstuvwxyzABCDEFG")}, "tags has more than 32", "32"),
+    ({"concurrency_key": "\0"}, "concurrency_key is text with a NUL", "1 to 256 characters"),
+    ({"not_before": NAIVE}, "2026-01-01 00:00:00 without time zone", "an aware datetime or unix"),
+    ({"not_before": float("nan")}, "not_before is nan", "unix seconds"),
+    ({"max_attempts": 0}, "max_attempts is 0", "an int from 1 to 32767"),
     ({"autor": "mika"}, "Job has no field 'autor'", "did you mean author?"),
 ]
 
@@ -106,6 +114,25 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("update_job", {"job_id": 1, "error": 5}, "error is 5; expected text or an exception"),
     ("update_job", {"job_id": 1, "config": [1]}, "config is a value of type list; expected a dict"),
     ("update_job", {"job_id": 1, "author": "x"}, "does not set author"),
+    ("update_job", {"job_id": 1, "tags": None}, "tags cannot be cleared; give a value"),
+    ("update_job", {"job_id": 1, "not_before": True}, "not_before is True (a bool)"),
+    ("claim_job", {"job_id": -1, "into": 3}, "job_id is -1"),
+    ("claim_job", {"job_id": 1, "into": 2}, "into is DOWNLOADED, where nobody works"),
+    ("finish_job", {"claim": 1, "stage": 4}, "claim is 1; expected a Claim"),
+    ("fail_job", {"claim": None, "error": "x"}, "claim is None; expected a Claim"),
+    ("snooze_job", {"claim": "x", "seconds": 1}, "claim is a text"),
+    ("release_job", {"claim": b""}, "claim is a value of type bytes"),
+    ("save_checkpoint", {"claim": 1, "state": {}}, "claim is 1; expected a Claim"),
+    ("load_checkpoint", {"job_id": "1", "stage": 3}, "job_id is a text"),
+    ("load_checkpoint", {"job_id": 1, "stage": 4}, "ENCODED, where nobody works"),
+    ("load_checkpoint", {"job_id": 1, "stage": 3, "version": "1"}, "version is a text"),
+    ("pause_job", {"job_id": None}, "job_id is None"),
+    ("resume_job", {"job_id": 1.5}, "job_id is 1.5"),
+    ("recover", {"unowned": True}, "unowned is True"),
+    ("recover", {"wait": "1"}, "wait is a text"),
+    ("set_recovery_policy", {"action": "drop", "name": "x"}, "action is a text"),
+    ("set_recovery_policy", {"action": "fail", "name": ""}, "name is an empty text"),
+    ("renew_claims", {"claims": [1]}, "claims is 1; expected a Claim"),
 ]
 
 
@@ -118,7 +145,7 @@ async def test_bad_arguments_are_refused_before_any_sql(
     def no_sql(*_: object, **__: object) -> None:
         raise AssertionError("SQL was run")
 
-    for name in ("read", "write", "unit"):
+    for name in ("read", "write", "take", "unit"):
         monkeypatch.setattr(db._driver, name, no_sql)
     for method, arguments, message in CALLS:
         with pytest.raises(InvalidInput) as caught:

@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,17 @@ from uuid import UUID
 import aiosqlite
 import asyncpg
 
-from pandora_db import Job, JobDb, JobEvent, PandoraDbError, Preset, Stage, Store
+from pandora_db import (
+    Job,
+    JobDb,
+    JobEvent,
+    LeaseLost,
+    Limits,
+    PandoraDbError,
+    Preset,
+    Stage,
+    Store,
+)
 from pandora_db.dsn import PostgresTarget, parse_dsn
 
 if TYPE_CHECKING:
@@ -94,7 +104,7 @@ def _plain(value: object) -> object:
         return _plain(tuple(value))
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    if isinstance(value, datetime | UUID):
+    if isinstance(value, datetime | UUID) or (isinstance(value, float) and value > 1e9):
         return type(value)
     if isinstance(value, str) and value.startswith(("{", "[")):
         return json.loads(value)
@@ -127,6 +137,7 @@ async def scenario(store: Store) -> list[object]:
     await note(store.cancel_job(first))
     await note(store.retry_job(first))
     await note(store.decline_job(first, reason="no"))
+    await claims_of_the_scenario(store, trace)
     await note(store.archive_job(2))
     await note(store.archive_job(404))
     await note(store.delete_job(3))
@@ -151,10 +162,61 @@ async def scenario(store: Store) -> list[object]:
     return trace.lines
 
 
+async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
+    """Claims, their ends, checkpoints and recovery."""
+    note = trace.note
+    downloads = {"into": Stage.DOWNLOADING, "author": "claimed"}
+    job = Job(author="claimed", requested_at=60, max_attempts=2, name="n", concurrency_key="k")
+    ids = [await store.insert_job(job.model_copy(update={"job_id": 50 + n})) for n in range(5)]
+    tagged = await store.insert_job(
+        job.model_copy(update={"job_id": 60, "tags": ("gpu",), "priority": 3})
+    )
+    await note(store.pause_job(ids[4]))
+    await note(store.resume_job(ids[4]))
+    await note(store.pause_job(ids[4]))
+    found = await store.claim_jobs(Stage.QUEUED, **downloads, limit=2, names=["n"], job_type=1)
+    found += await store.claim_jobs(Stage.QUEUED, **downloads, tags=["gpu", "x"])
+    found += await store.claim_jobs(
+        Stage.QUEUED, **downloads, limit=9, limits=Limits(stage=50, author=4, concurrency_key=9)
+    )
+    trace.lines.append([(one.job_id - ids[0], one.attempt, one.stage) for one in found])
+    assert found[2].job_id == tagged
+    assert store.owner == found[0].owner
+    await note(store.claim_job(ids[4], into=Stage.DOWNLOADING))
+    await note(store.claim_job(404, into=Stage.DOWNLOADING))
+    trace.lines.append(await store.renew_claims(found) == found)
+    await note(store.update_job(found[0], progress=0.5))
+    await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"x" * 90_000}))
+    await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"y" * 900_000}))
+    await note(store.save_checkpoint(found[0], {"n": {1, 3}, "raw": b"y" * 900_000}))
+    await note(store.load_checkpoint(found[0]))
+    await note(store.save_checkpoint(found[0], {"x": object()}))
+    await note(store.cancel_job(found[3].job_id))
+    await note(store.release_job(found[3]))
+    await note(store.fail_job(found[2], "first", retry_in=0.0))
+    again = await store.claim_job(tagged, into=Stage.DOWNLOADING)
+    assert again is not None
+    await note(store.fail_job(again, "second", retry_in=0.0))
+    await note(store.snooze_job(found[1], 1000))
+    await note(store.finish_job(found[0], Stage.DOWNLOADED, output=[1]))
+    for late in (store.finish_job, store.update_stage):
+        with suppress(LeaseLost):
+            await late(found[0], Stage.DOWNLOADED)
+            trace.lines.append("accepted")
+    await note(store.set_recovery_policy("fail", name="n"))
+    await note(store.get_recovery_policies())
+    trace.lines.append(await store.has_lapsed())
+    report = await store.recover()
+    trace.lines.append((len(report.jobs), len(report.unowned)))
+    report = await store.recover(unowned="requeue")
+    trace.lines.append([(job.outcome, job.attempt, job.stage) for job in report.jobs])
+
+
 def test_the_scenario_calls_every_method_of_a_store() -> None:
     names = {
         node.attr
-        for node in ast.walk(ast.parse(inspect.getsource(scenario)))
+        for function in (scenario, claims_of_the_scenario)
+        for node in ast.walk(ast.parse(inspect.getsource(function)))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "store"

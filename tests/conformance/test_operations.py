@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from pandora_db import (
+    Claim,
     Duplicate,
     InvalidInput,
     JobDb,
@@ -92,7 +93,87 @@ REPEATS: dict[str, tuple[Step, Call, Step]] = {
         lambda db, call: db.delete_job(JOB, operation_id=call),
         lambda db: db.insert_job(make_job(job_id=JOB, author="reborn")),
     ),
+    "pause_job": (
+        lambda db: db.insert_job(make_job(job_id=JOB)),
+        lambda db, call: db.pause_job(JOB, operation_id=call),
+        lambda db: db.resume_job(JOB),
+    ),
+    "pause_job of a working job": (
+        lambda db: insert_job_at(db, Stage.ENCODING, job_id=JOB),
+        lambda db, call: db.pause_job(JOB, operation_id=call),
+        lambda db: db.requeue_job(JOB),
+    ),
+    "resume_job": (
+        lambda db: paused(db),  # noqa: PLW0108 - it is defined below
+        lambda db, call: db.resume_job(JOB, operation_id=call),
+        lambda db: db.pause_job(JOB),
+    ),
+    "claim_jobs": (
+        lambda db: db.insert_jobs(make_job() for _ in range(3)),
+        lambda db, call: tokens(
+            db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=2, operation_id=call)
+        ),
+        lambda db: db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING),
+    ),
+    "claim_job": (
+        lambda db: db.insert_job(make_job(job_id=JOB)),
+        lambda db, call: tokens(db.claim_job(JOB, into=Stage.ENCODING, operation_id=call)),
+        lambda db: db.update_job(JOB, priority=1),
+    ),
+    "finish_job": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.finish_job(HELD[JOB], Stage.ENCODED, operation_id=call),
+        lambda db: db.update_stage(JOB, Stage.UPLOADED),
+    ),
+    "fail_job": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.fail_job(HELD[JOB], "x", operation_id=call),
+        lambda db: db.cancel_job(JOB),
+    ),
+    "snooze_job": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.snooze_job(HELD[JOB], 5, operation_id=call),
+        lambda db: db.cancel_job(JOB),
+    ),
+    "release_job": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.release_job(HELD[JOB], operation_id=call),
+        lambda db: db.claim_job(JOB, into=Stage.ENCODING),
+    ),
+    "update_job of a claim": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.update_job(HELD[JOB], priority=1, operation_id=call),
+        lambda db: db.update_job(JOB, priority=2),
+    ),
+    "update_stage of a claim": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.update_stage(HELD[JOB], Stage.ENCODED, operation_id=call),
+        lambda db: db.update_stage(JOB, Stage.FAILED),
+    ),
 }
+HELD: dict[int, Claim] = {}
+
+
+async def paused(db: JobDb) -> None:
+    await db.insert_job(make_job(job_id=JOB))
+    await db.pause_job(JOB)
+
+
+async def claimed(db: JobDb) -> None:
+    await insert_job_at(db, Stage.DOWNLOADED, job_id=JOB)
+    claim = await db.claim_job(JOB, into=Stage.ENCODING)
+    assert claim is not None
+    HELD[JOB] = claim
+
+
+async def tokens(claiming: Awaitable[Any]) -> list[tuple[int, int, str]]:
+    found = await claiming
+    claims = found if isinstance(found, list) else [found]
+    KEPT.extend(claims)  # alive, and so renewed
+    return [(claim.job_id, claim.token, claim.owner) for claim in claims]
+
+
+KEPT: list[Claim] = []
 
 
 def test_every_mutating_method_is_repeated_here() -> None:
@@ -103,7 +184,7 @@ def test_every_mutating_method_is_repeated_here() -> None:
     }
 
     assert {name.split()[0] for name in REPEATS} == mutating
-    assert len(mutating) == 10
+    assert len(mutating) == 18
 
 
 @pytest.mark.parametrize("name", list(REPEATS))

@@ -57,6 +57,11 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "idempotency_key": TEXT | WRONG,
     "priority": INTS | WRONG,
     "config": CONFIG | WRONG,
+    "name": TEXT | WRONG,
+    "tags": st.lists(TEXT | WRONG, max_size=40) | TEXT | WRONG,
+    "concurrency_key": TEXT | WRONG,
+    "not_before": FLOATS | INTS | TIMES | WRONG,
+    "max_attempts": INTS | WRONG,
 }
 # One field at a time is where most inputs get through, several at once where they meet.
 ONE = st.sampled_from(sorted(FIELDS)).flatmap(
@@ -74,7 +79,8 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     **{
         name: FIELDS[name]
         for name in (
-            "author_id", "guild_id", "message_id", "channel_id", "priority", "directory", "config"
+            "author_id", "guild_id", "message_id", "channel_id", "priority", "directory", "config",
+            "tags", "concurrency_key", "not_before", "max_attempts",
         )
     },
 }  # fmt: skip
@@ -115,7 +121,7 @@ async def verdict(call: Any) -> Any:
         return type(error), str(error)
 
 
-JSON_COLUMNS = ("config", "output", "progress_data")
+JSON_COLUMNS = ("config", "output", "progress_data", "tags")
 
 
 def comparable(row: JobRow | None) -> dict[str, Any]:
@@ -176,8 +182,10 @@ async def test_a_change_is_stored_and_read_back_equal_or_refused(
     assert mine.pop("job_id") + theirs.pop("job_id") == sum(ids)
     assert mine == theirs
     if sqlite is None:
-        for name in changes.keys() - {"error"}:
+        for name in changes.keys() - {"error", "tags"}:
             assert _typed(mine[name]) == _typed(changes[name]), name
+        if "tags" in changes:
+            assert (mine["tags"] or []) == sorted(set(changes["tags"]))
     else:
         assert issubclass(sqlite[0], InvalidInput)
 

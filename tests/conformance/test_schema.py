@@ -215,6 +215,9 @@ KEYS = {
     "job_events": ("job_id", "seq"),
     "job_deletions": ("deletion_id",),
     "job_ids": ("only_row",),
+    "job_checkpoints": ("job_id", "stage", "seq", "part"),
+    "lease_tokens": ("only_row",),
+    "recovery_policies": ("scope", "key"),
     "stages": ("code",),
     "pandora_migrations": ("version",),
 }

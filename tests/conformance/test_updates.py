@@ -38,8 +38,12 @@ CHANGES: dict[str, Any] = {
     "output_file": "/out/x.mkv",
     "error": "ffmpeg exited with code 1",
     "config": {"crf": 18},
+    "tags": ["disk", "gpu"],
+    "concurrency_key": "guild 7",
+    "not_before": 4e9,
+    "max_attempts": 3,
 }
-ALWAYS_SET = {"message_id", "channel_id", "priority", "directory"}
+ALWAYS_SET = {"message_id", "channel_id", "priority", "directory", "tags"}
 
 
 async def test_update_job_changes_one_column_and_no_other(db: JobDb) -> None:
@@ -52,7 +56,9 @@ async def test_update_job_changes_one_column_and_no_other(db: JobDb) -> None:
 
         after = await row_of(db, job_id)
         stored = getattr(after, field)
-        read = json.loads(stored) if field in {"progress_data", "output", "config"} else stored
+        read = (
+            json.loads(stored) if field in {"progress_data", "output", "config", "tags"} else stored
+        )
         assert read == value
         assert getattr(before, field) != stored
         assert after.updated_at is not None

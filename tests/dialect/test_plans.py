@@ -29,8 +29,16 @@ BY_ID = {"primary key"}
 INDEXES = {
     "archive_job": BY_ID,
     "archive_job repeated": BY_ID,
+    "claim_by_ids": BY_ID,
+    "claim_jobs untagged": LIVE | BY_ID,
+    "count_busy": LIVE,
     "count_active_up_to": LIVE,
     "delete_job": BY_ID,
+    "end_claim": BY_ID,
+    "find_candidates untagged": LIVE,
+    "find_lapsed": LIVE | BY_ID,
+    "find_unowned": LIVE | BY_ID,
+    "get_checkpoint_heads": BY_ID,
     "delete_job repeated": BY_ID | {"idx_job_deletions_job"},
     "find_state": BY_ID,
     "get_active_jobs": {"idx_jobs_active"},
@@ -53,6 +61,9 @@ INDEXES = {
     # SQLite counts the next id from the ends of two indexes; PostgreSQL has a sequence.
     "insert_job": BY_ID | {"idx_job_deletions_job"},
     "move_job": BY_ID,
+    "recover_jobs lapsed": LIVE | BY_ID,
+    "renew_leases": BY_ID,
+    "save_checkpoint": BY_ID,
     "queue_position": BY_ID | {"idx_jobs_ready"},
     "stage_counts": LIVE,
     "update_job": BY_ID,
@@ -62,6 +73,12 @@ INDEXES = {
 }
 # These sort the few rows that they found: a stage's live jobs, one job's events, one batch.
 SORTS = {
+    "claim_by_ids",
+    "count_busy",
+    "renew_leases",
+    "save_checkpoint",
+    "find_unowned",
+    "recover_jobs lapsed",
     "get_jobs active not_paused stages",
     "get_jobs active stage",
     "get_jobs_by_stage",

@@ -101,14 +101,14 @@ async def test_a_disabled_trigger_is_named(url: str) -> None:
 
 async def test_a_function_that_was_changed_is_named(url: str) -> None:
     Raw(url)(
-        "CREATE OR REPLACE FUNCTION jobs_touch() RETURNS trigger LANGUAGE plpgsql AS "
+        "CREATE OR REPLACE FUNCTION jobs_keep_id() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RETURN NEW; END $$"
     )
 
     async with JobDb.open(url) as db:
         (difference,) = await db.verify_schema()
 
-    assert (difference.kind, difference.name) == ("function", "jobs_touch")
+    assert (difference.kind, difference.name) == ("function", "jobs_keep_id")
 
 
 async def test_two_schemas_of_one_database_know_nothing_of_each_other(postgres_dsn: str) -> None:

@@ -57,15 +57,19 @@ def check_user_history(out: str) -> None:
 
 
 def check_restart(out: str) -> None:
-    lines = [line.partition(": ")[2] or line for line in out.splitlines()]
-    again = ["was DOWNLOADING, queued again", "was ENCODING, queued again"]
-    failed = ["was DOWNLOADING, failed", "was ENCODING, failed"]
-    assert lines == ["start 1", *again, "start 2", *again, "start 3", *failed]
+    lines = out.splitlines()
+    assert lines[:3] == ["attempt 1: segment 1", "attempt 1: segment 2", "killed"]
+    assert lines[3] == "taken back: (1,); at work without a lease: (2,)"
+    assert lines[4:7] == [f"attempt 2: segment {number}" for number in (3, 4, 5)]
+    assert lines[7] == "failed: (2,)"
+    assert [line.split()[0] for line in lines[8:]] == [
+        "inserted", "stage", "claimed", "recovered", "claimed", "finished",
+    ]  # fmt: skip
 
 
 def check_worker_loop(out: str) -> None:
     ends = [line.partition(": ")[2] for line in out.splitlines()]
-    dead = "FAILED 404 from https://example.com/dead.mkv"
+    dead = "FAILED FileNotFoundError: 404 from https://example.com/dead.mkv"
     assert ends == ["UPLOADED", "UPLOADED", dead, "UPLOADED"]
 
 

@@ -53,11 +53,21 @@ def recorded(monkeypatch: pytest.MonkeyPatch, queries: Any) -> Iterator[dict[str
 
         return write
 
+    def taking(inner: Any) -> Any:
+        async def take(
+            self: Any, name: str, args: Any, when: Any = frozenset(), **options: Any
+        ) -> Any:
+            keep(name, args, when)
+            return await inner(self, name, args, when, **options)
+
+        return take
+
     with monkeypatch.context() as patch:
         for module, session in _SESSIONS:
             kind = getattr(module, session)
             patch.setattr(kind, "read", reading(kind.read))
             patch.setattr(kind, "write", writing(kind.write))
+            patch.setattr(kind, "take", taking(kind.take))
         yield asked
 
 

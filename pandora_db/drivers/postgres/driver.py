@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,11 +16,12 @@ import asyncpg
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import NO_FLAGS, Args, Guard, Row, Session, Unit
-from pandora_db.drivers.postgres.errors import LOST, translate
+from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
 from pandora_db.drivers.postgres.migrator import PostgresMigrator
 from pandora_db.drivers.postgres.pool import Pool
+from pandora_db.drivers.postgres.pulse import PostgresPulse
 from pandora_db.drivers.postgres.transaction import PostgresTransaction, bound
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget
@@ -184,6 +186,70 @@ class PostgresDriver:
             lane = self._lanes[name] = Lane(self.queries, name, self._pool, self._settings)
         return lane.call(args, key, repeated=repeated)
 
+    async def take(
+        self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
+    ) -> Sequence[Row]:
+        """See `Session.take`.
+
+        Raises:
+            OutcomeUnknown: the answer was lost, and not found again within `outcome_timeout`.
+        """
+        self.guard.check(name)
+        query = self.queries.get(name, when)
+        values = query.statements[0].bind(args)
+        lost: asyncpg.Connection[asyncpg.Record] | None = None
+        deadline = time.monotonic() + self._settings.outcome_timeout
+        while True:
+            try:
+                async with self._pool.connection() as connection:
+                    if lost is not None:
+                        found = await self._find_taken(lost, connection, found_by, args)
+                        if found:
+                            return found
+                        lost = None
+                    return await self._take_once(connection, query.text, values)
+            except _Lost as error:
+                lost, failure = error.connection, error.__cause__
+            except (*LOST, ConnectionFailed, PoolTimeout) as error:
+                if lost is None:
+                    raise translate(error, self._target) from error
+                failure = error
+            except asyncpg.PostgresError as error:
+                if not is_passing(error):
+                    raise translate(error, self._target) from error
+                failure = error
+            if time.monotonic() > deadline:
+                operation = args.get("operation_id")
+                raise OutcomeUnknown(operation and UUID(operation), name) from failure
+            await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter
+
+    async def _find_taken(
+        self,
+        lost: asyncpg.Connection[asyncpg.Record],
+        connection: asyncpg.Connection[asyncpg.Record],
+        found_by: str | None,
+        args: Args,
+    ) -> Sequence[Row]:
+        await self._pool.wait_for_end_of(lost, connection)
+        if found_by is None:
+            return ()
+        query = self.queries.get(found_by)
+        found = await connection.fetch(query.text, *query.statements[0].bind(args))
+        return cast("list[Row]", found)
+
+    async def _take_once(
+        self, connection: asyncpg.Connection[asyncpg.Record], text: str, values: Sequence[Any]
+    ) -> Sequence[Row]:
+        try:
+            return cast("list[Row]", await connection.fetch(text, *values))
+        except LOST as error:
+            self._pool.lose(connection)
+            raise _Lost(connection) from error
+
+    def pulse(self) -> PostgresPulse:
+        """See `Driver.pulse`."""
+        return PostgresPulse(self._connect, self.queries, self._target)
+
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction at READ COMMITTED on a connection of its own."""
         self.guard.check("transaction")
@@ -290,6 +356,14 @@ class PostgresDriver:
                 await finish(migrator.roll_back())
                 raise
             await finish(migrator.run("COMMIT"))
+
+
+class _Lost(Exception):
+    """The connection went before the answer came."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        super().__init__()
+        self.connection = connection
 
 
 async def _one(

@@ -48,6 +48,13 @@ class PostgresTransaction:
         query = self._queries.get(name, when)
         return await self._fetch(query.text, query.statements[0].bind(args))
 
+    async def take(
+        self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
+    ) -> Sequence[Row]:
+        """See `Session.take`; a transaction whose connection is lost is undone."""
+        del found_by
+        return await self.read(name, args, when)
+
     async def find_outcome(self, name: str, args: Args) -> Sequence[Row]:
         """See `Session.find_outcome`; a transaction whose connection is lost is undone."""
         return await self.read(name, args)

@@ -54,12 +54,12 @@ def write_crowd(
     cursor: sqlite3.Cursor, queries: Catalogue, query: Query, calls: Sequence[Mapping[str, Any]]
 ) -> list[list[Any]]:
     """Do all calls, and answer as each alone would be answered; raises `NotAlike`."""
-    return [[(job_id,)] for job_id in _WRITERS[query.name](cursor, queries, calls)]
+    return [[row] for row in _WRITERS[query.name](cursor, queries, calls)]
 
 
 def _insert_jobs(
     cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
-) -> list[int]:
+) -> list[tuple[Any, ...]]:
     (next_id,) = cursor.execute(queries.get("next_job_id").text).fetchone()
     now, created_at, updated_at = cursor.execute(queries.get("stamp").text).fetchone()
     (load,) = queries.get("load_jobs").statements
@@ -77,22 +77,44 @@ def _insert_jobs(
         events.append((job_id, updated_at, args["ready"], args["operation_id"]))
     _write_each(cursor, load, jobs)
     _write_each(cursor, record, events)
-    return [job[0] for job in jobs]
+    return [job[:1] for job in jobs]
 
 
 def _update_stages(
     cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
-) -> list[int]:
-    ids = [args["job_id"] for args in calls]
-    if len(set(ids)) < len(ids):
+) -> list[tuple[Any, ...]]:
+    _write_alike(cursor, queries, ("update_stages", "record_stages"), calls)
+    return [(args["job_id"],) for args in calls]
+
+
+def _end_claims(
+    cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
+) -> list[tuple[Any, ...]]:
+    _write_alike(cursor, queries, ("end_claims", "record_ends"), calls)
+    (statement,) = queries.get("drop_ended").statements
+    write_rows(cursor, statement, [statement.bind(args) for args in calls if args["drop"]])
+    return [(args["job_id"], args["stage"]) for args in calls]
+
+
+def _write_alike(
+    cursor: sqlite3.Cursor,
+    queries: Catalogue,
+    names: Iterable[str],
+    calls: Sequence[Mapping[str, Any]],
+) -> None:
+    """Run these queries for all calls, each on a job of its own."""
+    if len({args["job_id"] for args in calls}) < len(calls):
         raise NotAlike
-    for name in ("update_stages", "record_stages"):
+    for name in names:
         (statement,) = queries.get(name).statements
         _write_each(cursor, statement, list(map(statement.bind, calls)))
-    return ids
 
 
-_WRITERS = {"insert_job": _insert_jobs, "update_stage": _update_stages}
+_WRITERS = {
+    "insert_job": _insert_jobs,
+    "update_stage": _update_stages,
+    "end_claim": _end_claims,
+}
 
 
 def _write_each(

@@ -30,6 +30,7 @@ from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
+from pandora_db.drivers.sqlite.pulse import SqlitePulse
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
 from pandora_db.drivers.tasks import finish, settle
@@ -150,6 +151,18 @@ class SqliteDriver:
         query = self.queries.get(name, REPEATED if repeated else NO_FLAGS)
         rows = await self._writer.call(query, args)
         return rows[0] if rows else None
+
+    async def take(
+        self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
+    ) -> list[Row]:
+        """See `Session.take`; no answer is lost inside a process."""
+        del found_by
+        self.guard.check(name)
+        return await self._writer.call(self.queries.get(name, when), plain(args))
+
+    def pulse(self) -> SqlitePulse:
+        """See `Driver.pulse`."""
+        return SqlitePulse(self._writer.hop, self.queries, self._path)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""

@@ -44,6 +44,27 @@ class _Landing:
         self._land(error)
 
 
+class _LandingHere:
+    """The same without a loop: the answer is given in the thread that made it."""
+
+    __slots__ = ("set_result",)
+
+    def __init__(self, land: Callable[[Any], None]) -> None:
+        self.set_result = land
+
+    def get_loop(self) -> _LandingHere:
+        return self
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: object) -> None:
+        call(*args)
+
+    def done(self) -> bool:
+        return False
+
+    def set_exception(self, error: BaseException) -> None:
+        self.set_result(error)
+
+
 class Hop:
     """A SQLite connection in its own thread."""
 
@@ -109,6 +130,15 @@ class Hop:
             land(HandleClosed("the connection was closed"))
         else:
             self._queue.put_nowait((_Landing(self._loop, land), partial(work, self._raw)))
+
+    def post_from_thread(
+        self, work: Callable[[sqlite3.Connection], T], land: Callable[[T | BaseException], None]
+    ) -> None:
+        """Queue `work` from any thread; `land` is called in the connection's own."""
+        if self._ended:
+            land(HandleClosed("the connection was closed"))
+        else:
+            self._queue.put_nowait((_LandingHere(land), partial(work, self._raw)))
 
     @property
     def _ended(self) -> bool:

@@ -57,6 +57,13 @@ class SqliteTransaction:
         """See `Session.read`."""
         return await self._operate(name, args, when)
 
+    async def take(
+        self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
+    ) -> Sequence[Row]:
+        """See `Session.take`."""
+        del found_by
+        return await self._operate(name, args, when)
+
     async def find_outcome(self, name: str, args: Args) -> list[Row]:
         """See `Session.find_outcome`; a transaction whose connection is lost is undone."""
         return await self.read(name, args)

@@ -44,6 +44,7 @@ _READ_AS: dict[str, Callable[[Any], Any]] = {
     "at": _time,
     "created_at": _time,
     "completed_at": _time,
+    "lease_until": _time,
     "updated_at": _time,
 }
 
@@ -58,11 +59,18 @@ class Worker:
         self._converters: dict[str, tuple[Converter, ...]] = {}
 
     def run(self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any]) -> list[Any]:
-        """The statements of one query in order; the rows of the last one that answers."""
+        """The statements of one query in order; the rows of the last one that answers.
+
+        `:answered` in a statement is the JSON list of the first column of the rows so far.
+        """
         rows: list[Any] = []
+        description: Any = None
         for statement in query.statements:
+            if "answered" in statement.parameters:
+                args = {**args, "answered": json.dumps([row[0] for row in rows])}
             cursor.execute(statement.text, statement.bind(args))
             if cursor.description is not None:
+                description = cursor.description
                 rows = cursor.fetchall()
         if not rows:
             return rows
@@ -71,7 +79,7 @@ class Worker:
         if converters is None:
             converters = self._converters[text] = tuple(
                 (index, _READ_AS[column[0]])
-                for index, column in enumerate(cursor.description or ())
+                for index, column in enumerate(description)
                 if column[0] in _READ_AS
             )
         if converters:

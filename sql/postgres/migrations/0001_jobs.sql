@@ -28,7 +28,12 @@ ALTER TABLE {schema}.jobs
     ADD COLUMN operation_id    UUID,
     ADD COLUMN priority        SMALLINT NOT NULL DEFAULT 0,
     ADD COLUMN attempt         INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN max_attempts    SMALLINT,
+    ADD COLUMN not_before      DOUBLE PRECISION,
     ADD COLUMN hold            SMALLINT NOT NULL DEFAULT 0 CONSTRAINT jobs_hold CHECK (hold BETWEEN 0 AND 2),
+    ADD COLUMN name            TEXT,
+    ADD COLUMN tags            JSONB,
+    ADD COLUMN concurrency_key TEXT,
     ADD COLUMN progress        DOUBLE PRECISION CONSTRAINT jobs_progress CHECK (progress BETWEEN 0 AND 1),
     ADD COLUMN progress_data   JSONB,
     ADD COLUMN current_step    TEXT,
@@ -55,7 +60,9 @@ DROP INDEX IF EXISTS {schema}.idx_jobs_archived;
 CREATE INDEX idx_jobs_ready ON {schema}.jobs (ready, (-priority), requested_at, job_id) WHERE NOT archived;
 CREATE INDEX idx_jobs_author ON {schema}.jobs (author, requested_at DESC, job_id DESC);
 CREATE INDEX idx_jobs_archived ON {schema}.jobs (completed_at DESC NULLS LAST, job_id DESC) WHERE archived;
-CREATE INDEX idx_jobs_active ON {schema}.jobs (requested_at, job_id) WHERE NOT archived;
+-- Known by another expression than idx_jobs_ready: a plan that was made while the table was empty must
+-- not claim by it.
+CREATE INDEX idx_jobs_active ON {schema}.jobs (requested_at, job_id) WHERE NOT coalesce(archived, TRUE);
 CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at DESC, job_id DESC) WHERE archived IS NOT FALSE;
 CREATE INDEX idx_jobs_author_id ON {schema}.jobs (author_id, requested_at DESC, job_id DESC) WHERE author_id IS NOT NULL;
 CREATE INDEX idx_jobs_guild ON {schema}.jobs (guild_id, requested_at DESC, job_id DESC) WHERE guild_id IS NOT NULL;
@@ -75,6 +82,31 @@ CREATE TABLE {schema}.stages (
                CHECK (kind IN ('draft', 'waiting', 'working', 'done', 'failed', 'cancelled')),
     returns_to SMALLINT
 );
+
+-- What becomes of a job whose worker was lost, for a stage (key: its code) or a job name.
+CREATE TABLE {schema}.recovery_policies (
+    scope  TEXT NOT NULL CONSTRAINT recovery_policies_scope CHECK (scope IN ('stage', 'name')),
+    key    TEXT NOT NULL,
+    action TEXT NOT NULL CONSTRAINT recovery_policies_action CHECK (action IN ('requeue', 'fail')),
+    PRIMARY KEY (scope, key)
+);
+
+-- A token is never given out twice: by it a write proves that its claim still counts.
+CREATE SEQUENCE {schema}.lease_tokens AS BIGINT;
+
+-- The newest two states of a job at a stage. Part 0 is all of a small state, or says which parts make
+-- up a large one; a part that did not change stays under the seq that it was written with.
+CREATE TABLE {schema}.job_checkpoints (
+    job_id  BIGINT NOT NULL,
+    stage   SMALLINT NOT NULL,
+    seq     INTEGER NOT NULL,
+    part    INTEGER NOT NULL,
+    at      TIMESTAMPTZ NOT NULL,
+    damaged BOOLEAN NOT NULL DEFAULT FALSE,
+    data    BYTEA NOT NULL,
+    PRIMARY KEY (job_id, stage, seq, part)
+);
+ALTER TABLE {schema}.job_checkpoints ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE {schema}.job_events (
     job_id       BIGINT NOT NULL,
@@ -119,11 +151,21 @@ CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
     WHEN (NEW.updated_at IS NULL)
     EXECUTE FUNCTION {schema}.jobs_record_insert();
 
+-- One trigger for both, since each costs our own updates a look at its WHEN. The heartbeat is no change.
 CREATE FUNCTION {schema}.jobs_record_update() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    NEW.event_seq := OLD.event_seq + 1;
     NEW.updated_at := statement_timestamp();
+    IF NEW.ready IS NOT DISTINCT FROM OLD.ready AND NEW.archived IS NOT DISTINCT FROM OLD.archived
+       AND NEW.hold = OLD.hold THEN
+        RETURN NEW;
+    END IF;
+    IF NEW.ready IS DISTINCT FROM OLD.ready OR NEW.archived IS DISTINCT FROM OLD.archived THEN
+        NEW.lease_token := NULL;  -- an override, like our own: whoever worked on it has lost it
+        NEW.lease_owner := NULL;
+        NEW.lease_until := NULL;
+    END IF;
+    NEW.event_seq := OLD.event_seq + 1;
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt)
     VALUES (NEW.job_id, NEW.event_seq, statement_timestamp(),
             CASE WHEN NEW.ready IS DISTINCT FROM OLD.ready THEN 2
@@ -136,17 +178,10 @@ CREATE TRIGGER jobs_record_update BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
     WHEN (NEW.event_seq = OLD.event_seq
           AND (NEW.ready IS DISTINCT FROM OLD.ready
                OR NEW.archived IS DISTINCT FROM OLD.archived
-               OR NEW.hold IS DISTINCT FROM OLD.hold))
+               OR NEW.hold IS DISTINCT FROM OLD.hold
+               OR NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
+                  AND NEW.lease_until IS NOT DISTINCT FROM OLD.lease_until))
     EXECUTE FUNCTION {schema}.jobs_record_update();
-
-CREATE FUNCTION {schema}.jobs_touch() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.updated_at := statement_timestamp();
-    RETURN NEW;
-END $$;
-CREATE TRIGGER jobs_touch BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
-    WHEN (NEW.event_seq = OLD.event_seq AND NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at)
-    EXECUTE FUNCTION {schema}.jobs_touch();
 
 CREATE FUNCTION {schema}.jobs_keep_id() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -156,7 +191,7 @@ CREATE TRIGGER jobs_keep_id BEFORE UPDATE OF job_id ON {schema}.jobs FOR EACH RO
     WHEN (NEW.job_id <> OLD.job_id)
     EXECUTE FUNCTION {schema}.jobs_keep_id();
 
--- Deleting a job takes its events along and leaves a line in job_deletions. A foreign key would do
+-- Deleting a job takes its events and checkpoints along and leaves a line in job_deletions. A foreign key would do
 -- the same, but costs a fifth of every batched insert. The setting is how delete_job signs its own.
 CREATE FUNCTION {schema}.jobs_record_delete() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -166,6 +201,7 @@ BEGIN
            nullif(current_setting('pandora_db.operation_id', TRUE), '')::uuid
     FROM gone;
     DELETE FROM {schema}.job_events AS event USING gone WHERE event.job_id = gone.job_id;
+    DELETE FROM {schema}.job_checkpoints AS checkpoint USING gone WHERE checkpoint.job_id = gone.job_id;
     PERFORM set_config('pandora_db.operation_id', '', TRUE);
     RETURN NULL;
 END $$;
@@ -194,7 +230,8 @@ CREATE TRIGGER job_events_guard BEFORE UPDATE OR DELETE ON {schema}.job_events F
     EXECUTE FUNCTION {schema}.job_events_guard();
 
 CREATE VIEW {schema}.job_overview AS
-SELECT job.job_id, job.author, stage.name AS stage, stage.kind,
+SELECT job.job_id, job.author, job.name, stage.name AS stage, stage.kind,
        to_timestamp(job.requested_at) AS requested_at, job.priority, job.attempt, job.progress,
-       job.archived, job.completed_at, job.lease_owner, job.error, job.link
+       to_timestamp(job.not_before) AS not_before, job.lease_owner, job.lease_until,
+       job.archived, job.completed_at, job.error, job.link
 FROM {schema}.jobs AS job LEFT JOIN {schema}.stages AS stage ON stage.code = job.ready;

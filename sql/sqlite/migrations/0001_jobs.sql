@@ -23,7 +23,12 @@ CREATE TABLE jobs (
     operation_id    TEXT,
     priority        INTEGER NOT NULL DEFAULT 0,
     attempt         INTEGER NOT NULL DEFAULT 0,
+    max_attempts    INTEGER,
+    not_before      REAL,
     hold            INTEGER NOT NULL DEFAULT 0 CONSTRAINT jobs_hold CHECK (hold BETWEEN 0 AND 2),
+    name            TEXT,
+    tags            TEXT CONSTRAINT jobs_tags CHECK (tags IS NULL OR json_valid(tags)),
+    concurrency_key TEXT,
     progress        REAL CONSTRAINT jobs_progress CHECK (progress BETWEEN 0 AND 1),
     progress_data   TEXT CONSTRAINT jobs_progress_data CHECK (progress_data IS NULL OR json_valid(progress_data)),
     current_step    TEXT,
@@ -43,7 +48,9 @@ CREATE TABLE jobs (
 CREATE INDEX idx_jobs_ready ON jobs (ready, (-priority), requested_at, job_id) WHERE NOT archived;
 CREATE INDEX idx_jobs_author ON jobs (author, requested_at DESC, job_id DESC);
 CREATE INDEX idx_jobs_archived ON jobs (completed_at DESC, job_id DESC) WHERE archived;
-CREATE INDEX idx_jobs_active ON jobs (requested_at, job_id) WHERE NOT archived;
+-- Known by another expression than idx_jobs_ready: a plan that was made while the table was empty must
+-- not claim by it.
+CREATE INDEX idx_jobs_active ON jobs (requested_at, job_id) WHERE NOT coalesce(archived, TRUE);
 CREATE INDEX idx_jobs_requested ON jobs (requested_at DESC, job_id DESC) WHERE archived IS NOT FALSE;
 CREATE INDEX idx_jobs_author_id ON jobs (author_id, requested_at DESC, job_id DESC) WHERE author_id IS NOT NULL;
 CREATE INDEX idx_jobs_guild ON jobs (guild_id, requested_at DESC, job_id DESC) WHERE guild_id IS NOT NULL;
@@ -65,6 +72,34 @@ CREATE TABLE stages (
     kind       TEXT NOT NULL CONSTRAINT stages_kind
                CHECK (kind IN ('draft', 'waiting', 'working', 'done', 'failed', 'cancelled')),
     returns_to INTEGER
+) STRICT;
+
+-- What becomes of a job whose worker was lost, for a stage (key: its code) or a job name.
+CREATE TABLE recovery_policies (
+    scope  TEXT NOT NULL CONSTRAINT recovery_policies_scope CHECK (scope IN ('stage', 'name')),
+    key    TEXT NOT NULL,
+    action TEXT NOT NULL CONSTRAINT recovery_policies_action CHECK (action IN ('requeue', 'fail')),
+    PRIMARY KEY (scope, key)
+) STRICT, WITHOUT ROWID;
+
+-- The jobs that are claimed at once share a token, which is never given out twice.
+CREATE TABLE lease_tokens (
+    only_row INTEGER PRIMARY KEY CONSTRAINT lease_tokens_only_row CHECK (only_row = 1),
+    value    INTEGER NOT NULL
+) STRICT;
+INSERT INTO lease_tokens (only_row, value) VALUES (1, 0);
+
+-- The newest two states of a job at a stage. Part 0 is all of a small state, or says which parts make
+-- up a large one; a part that did not change stays under the seq that it was written with.
+CREATE TABLE job_checkpoints (
+    job_id  INTEGER NOT NULL,
+    stage   INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    part    INTEGER NOT NULL,
+    at      TEXT NOT NULL,
+    damaged INTEGER NOT NULL DEFAULT 0,
+    data    BLOB NOT NULL,
+    PRIMARY KEY (job_id, stage, seq, part)
 ) STRICT;
 
 CREATE TABLE job_events (
@@ -111,6 +146,10 @@ WHEN NEW.event_seq = OLD.event_seq
 BEGIN
     UPDATE jobs SET event_seq = event_seq + 1, updated_at = strftime('%Y-%m-%d %H:%M:%f', 'now')
     WHERE job_id = NEW.job_id;
+    -- An override, like our own: whoever worked on it has lost it.
+    UPDATE jobs SET lease_token = NULL, lease_owner = NULL, lease_until = NULL
+    WHERE job_id = NEW.job_id AND lease_token IS NOT NULL
+      AND (NEW.ready IS NOT OLD.ready OR NEW.archived IS NOT OLD.archived);
     INSERT INTO job_events (job_id, seq, at, kind, stage, attempt)
     VALUES (NEW.job_id, NEW.event_seq + 1, strftime('%Y-%m-%d %H:%M:%f', 'now'),
             CASE WHEN NEW.ready IS NOT OLD.ready THEN 2
@@ -122,6 +161,7 @@ END;
 CREATE TRIGGER jobs_touch AFTER UPDATE ON jobs
 WHEN NEW.event_seq = OLD.event_seq AND NEW.updated_at IS OLD.updated_at
      AND NEW.ready IS OLD.ready AND NEW.archived IS OLD.archived AND NEW.hold IS OLD.hold
+     AND NEW.lease_until IS OLD.lease_until
 BEGIN
     UPDATE jobs SET updated_at = strftime('%Y-%m-%d %H:%M:%f', 'now') WHERE job_id = NEW.job_id;
 END;
@@ -132,12 +172,13 @@ BEGIN
     SELECT RAISE(ABORT, 'a job keeps its id: its history hangs on it');
 END;
 
--- Deleting a job takes its events along and leaves a line in job_deletions.
+-- Deleting a job takes its events and checkpoints along and leaves a line in job_deletions.
 CREATE TRIGGER jobs_record_delete AFTER DELETE ON jobs
 BEGIN
     INSERT INTO job_deletions (job_id, at, seq, author, stage, attempt)
     VALUES (OLD.job_id, strftime('%Y-%m-%d %H:%M:%f', 'now'), OLD.event_seq + 1, OLD.author, OLD.ready, OLD.attempt);
     DELETE FROM job_events WHERE job_id = OLD.job_id;
+    DELETE FROM job_checkpoints WHERE job_id = OLD.job_id;
 END;
 
 CREATE TRIGGER job_events_keep BEFORE UPDATE ON job_events
@@ -152,7 +193,8 @@ BEGIN
 END;
 
 CREATE VIEW job_overview AS
-SELECT job.job_id, job.author, stage.name AS stage, stage.kind,
+SELECT job.job_id, job.author, job.name, stage.name AS stage, stage.kind,
        datetime(job.requested_at, 'unixepoch') AS requested_at, job.priority, job.attempt, job.progress,
-       job.archived, job.completed_at, job.lease_owner, job.error, job.link
+       datetime(job.not_before, 'unixepoch') AS not_before, job.lease_owner, job.lease_until,
+       job.archived, job.completed_at, job.error, job.link
 FROM jobs AS job LEFT JOIN stages AS stage ON stage.code = job.ready;

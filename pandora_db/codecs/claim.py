@@ -1,0 +1,146 @@
+"""What claims are asked with, and the stages that they lead through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, cast
+
+from pandora_db.codecs.checks import check_id, check_int, check_text
+from pandora_db.codecs.job_type import check_job_type
+from pandora_db.codecs.json_text import encode_tags
+from pandora_db.codecs.stage import STAGES, Stage, StageKind, check_stage, stage_info
+from pandora_db.errors import InvalidInput
+from pandora_db.models.checks import check_tags, refuse
+from pandora_db.models.claim import Claim
+from pandora_db.models.limits import MAX_AUTHOR, MAX_KEY
+
+__all__ = [
+    "check_claim",
+    "check_into",
+    "check_lease",
+    "check_route",
+    "check_seconds",
+    "claim_filters",
+    "ending",
+    "waiting_before",
+]
+
+_YEAR = 31_536_000
+_MAX_NAMES = 1_000
+
+
+def check_claim(value: object, field: str = "claim") -> Claim:
+    """A `Claim`; raises `InvalidInput`."""
+    if not isinstance(value, Claim):
+        refuse(field, value, "a Claim, as claim_jobs() gives it")
+    return value
+
+
+def check_into(value: object) -> Stage:
+    """A stage of work; raises `InvalidInput` for any other."""
+    into = check_stage(value, "into")
+    if into.kind is not StageKind.WORKING:
+        raise InvalidInput(
+            f"into is {into.name}, where nobody works; expected one of {_names(StageKind.WORKING)}",
+            field="into",
+        )
+    return into
+
+
+def check_route(stage: object, into: object) -> tuple[Stage, Stage]:
+    """A waiting stage and the working stage that a claim takes its jobs to."""
+    start, end = check_stage(stage), check_into(into)
+    if start.kind is not StageKind.WAITING:
+        raise InvalidInput(
+            f"stage is {start.name}, where no job waits for a worker; "
+            f"expected one of {_names(StageKind.WAITING)}",
+            field="stage",
+        )
+    if start not in waiting_before(end):
+        raise InvalidInput(
+            f"a job goes no way from {start.name} into {end.name}; "
+            f"into {end.name} it comes from {', '.join(one.name for one in waiting_before(end))}",
+            field="into",
+        )
+    return start, end
+
+
+@cache
+def waiting_before(into: Stage) -> tuple[Stage, ...]:
+    """The waiting stages from which a job may go `into` a working one."""
+    pipeline = stage_info(into).pipeline
+    return tuple(
+        Stage(info.code)
+        for info in STAGES.values()
+        if info.pipeline == pipeline and info.kind is StageKind.WAITING and info.code < into
+    )
+
+
+@cache
+def ending(stage: Stage, kind: StageKind) -> Stage:
+    """The stage of that kind in the pipeline of `stage`."""
+    pipeline = stage_info(stage).pipeline
+    codes = (
+        info.code for info in STAGES.values() if (info.pipeline, info.kind) == (pipeline, kind)
+    )
+    return Stage(max(codes))
+
+
+def check_seconds(value: object, field: str, *, least: float = 0.0) -> float:
+    """A number of seconds, up to a year; raises `InvalidInput`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _YEAR:
+        refuse(field, value, f"a number of seconds from {least:g} to {_YEAR} (a year)")
+    return float(value)
+
+
+def check_lease(value: object, heartbeat: float) -> float:
+    """The length of a lease, which has to outlast the pause between its renewals."""
+    seconds = check_seconds(value, "lease")
+    if seconds <= heartbeat:
+        raise InvalidInput(
+            f"lease is {seconds:g} s; expected more than heartbeat, which is {heartbeat:g} s: "
+            "open the handle with a shorter heartbeat",
+            field="lease",
+        )
+    return seconds
+
+
+def claim_filters(
+    names: object, job_type: object, guild_id: object, author: object, tags: object
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The arguments and flags of the filters that were given; raises `InvalidInput`."""
+    args: dict[str, Any] = {}
+    flags: set[str] = set()
+    offered = check_tags(tags)
+    if offered:
+        args["tags"] = encode_tags(offered)
+    flags.add("tagged" if offered else "untagged")
+    if names is not None:
+        args["names"] = _check_names(names)
+    if job_type is not None:
+        args["job_type"] = check_job_type(job_type).value
+    if guild_id is not None:
+        args["guild_id"] = check_id(guild_id, "guild_id")
+    if author is not None:
+        if isinstance(author, int):
+            args["author_id"] = check_id(author, "author")
+        else:
+            args["author"] = check_text(author, "author", MAX_AUTHOR, least=1)
+    flags |= args.keys() - {"tags"}
+    return args, frozenset(flags)
+
+
+def _check_names(value: object) -> list[str]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        refuse("names", value, "several names of jobs")
+    names = [
+        check_text(name, "names", MAX_KEY, least=1) for name in cast("Iterable[object]", value)
+    ]
+    check_int(len(names), "the number of names", 1, _MAX_NAMES)
+    return names
+
+
+def _names(kind: StageKind) -> str:
+    stages: Sequence[Stage] = [stage for stage in Stage if stage.kind is kind]
+    return ", ".join(stage.name for stage in stages)

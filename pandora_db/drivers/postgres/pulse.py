@@ -1,0 +1,65 @@
+"""The heartbeat's way to the server: a connection and an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+import asyncpg
+
+from pandora_db.drivers.base import Args, Row
+from pandora_db.drivers.postgres.errors import LOST, translate
+from pandora_db.sqlfiles import Catalogue
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class PostgresPulse:
+    """Runs queries one at a time; a connection that was lost is opened anew."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], queries: Catalogue, target: str
+    ) -> None:
+        self._connect = connect
+        self._queries = queries
+        self._target = target
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: Connection | None = None
+
+    def run(self, name: str, args: Args, seconds: float) -> Sequence[Row]:
+        """See `Pulse.run`; a line that has gone silent is given up for a new one."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        query = self._queries.get(name)
+        values = query.statements[0].bind(args)
+        return self._loop.run_until_complete(self._run(query.text, values, seconds))
+
+    async def _run(self, text: str, values: Sequence[object], seconds: float) -> Sequence[Row]:
+        if self._connection is None or self._connection.is_closed():
+            try:
+                async with asyncio.timeout(seconds):
+                    self._connection = await self._connect()
+            except TimeoutError as error:
+                raise translate(error, self._target) from error
+        try:
+            rows = await self._connection.fetch(text, *values, timeout=seconds)
+            return cast("list[Row]", rows)
+        except LOST as error:
+            self._connection.terminate()
+            self._connection = None
+            raise translate(error, self._target) from error
+        except asyncpg.PostgresError as error:
+            raise translate(error, self._target) from error
+
+    def close(self) -> None:
+        """See `Pulse.close`."""
+        if self._loop is None:
+            return
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+        self._loop.run_until_complete(asyncio.sleep(0))  # the transport's last word
+        self._loop.close()
+        self._loop = None

@@ -1,0 +1,1 @@
+"""One small loop for each duty that a handle does by itself."""

@@ -1,0 +1,111 @@
+"""Renewing leases (P5), in a thread of its own: a busy event loop or pool must not cost a lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from pandora_db.config import Settings
+from pandora_db.drivers.base import Pulse
+from pandora_db.errors import PandoraDbError
+from pandora_db.models.claim import Claim
+from pandora_db.store.claims import lease_args, mark_held
+from pandora_db.store.leases import Leases
+
+log = logging.getLogger("pandora_db")
+
+_TICKS = 4  # turns of the event loop that are looked for in each `stall`
+_TRIES = 4
+_SOON = 10  # a failed heartbeat is repeated that much sooner
+_LEAST = 0.1
+
+
+class Heartbeat:
+    """Renews the known pairs of job and token of one handle, never "all of this owner".
+
+    A claim whose answer was lost is no known pair: it runs out. When the event loop has not turned
+    for `stall` seconds nobody could notice a loss, so nothing is renewed until it turns again.
+    """
+
+    def __init__(self, pulse: Callable[[], Pulse], leases: Leases, settings: Settings) -> None:
+        self._pulse = pulse
+        self._leases = leases
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._ticked = time.monotonic()
+        self._ticker: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        if self._thread is not None or self._stop.is_set():
+            return
+        self._tick()
+        # A daemon: a forgotten close() must not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name="pandora_db heartbeat", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End; the leases that are left run out."""
+        self._stop.set()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, self._settings.close_timeout)
+
+    def _tick(self) -> None:
+        self._ticked = time.monotonic()
+        self._ticker = self._loop.call_later(self._settings.stall / _TICKS, self._tick)
+
+    def _run(self) -> None:
+        pulse = self._pulse()
+        pause = self._settings.heartbeat
+        try:
+            while not self._stop.wait(pause):
+                done = self._beat(pulse)
+                pause = self._settings.heartbeat / (1 if done else _SOON)
+        finally:
+            pulse.close()
+
+    def _beat(self, pulse: Pulse) -> bool:
+        """Renew what is held; False when that failed and is worth another try soon."""
+        stalled = time.monotonic() - self._ticked
+        if stalled > self._settings.stall:
+            log.warning("the event loop has not turned for %.0f s: leases are not renewed", stalled)
+            return False
+        claims = self._within_deadline(self._leases.held())
+        if not claims:
+            return True
+        # Of what a lease lasts beyond the next heartbeat, so that there is time to try again.
+        spare = min(claim.lease for claim in claims) - self._settings.heartbeat
+        patience = max(spare / _TRIES, _LEAST)
+        try:
+            found = list(pulse.run("renew_leases", lease_args(claims), patience))
+            if len(found) < len(claims):  # lost, or held by another transaction just now
+                found += pulse.run("find_leases", lease_args(claims), patience)
+        except PandoraDbError as error:
+            log.warning("%d leases could not be renewed: %s", len(claims), error)
+            return False
+        except Exception:
+            log.exception("%d leases could not be renewed", len(claims))
+            return False
+        self._tell(mark_held, claims, found)
+        return True
+
+    def _within_deadline(self, claims: list[Claim]) -> list[Claim]:
+        now = time.monotonic()
+        late = [claim for claim in claims if claim.deadline is not None and claim.deadline < now]
+        for claim in late:
+            self._tell(claim.lose, "its deadline has passed")
+        return [claim for claim in claims if claim not in late]
+
+    def _tell(self, call: Callable[..., object], *args: object) -> None:
+        if not self._stop.is_set():
+            try:
+                self._loop.call_soon_threadsafe(call, *args)
+            except RuntimeError:  # the loop was closed, and close() forgotten
+                self._stop.set()

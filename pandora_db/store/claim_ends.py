@@ -1,0 +1,254 @@
+"""How a claim ends: finished, failed, snoozed or given back. Every write compares its token."""
+
+from __future__ import annotations
+
+import os
+import random
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from pandora_db.codecs.checks import check_path, check_text, clean_error
+from pandora_db.codecs.claim import check_claim, check_seconds, ending
+from pandora_db.codecs.json_text import Json, encode_json
+from pandora_db.codecs.stage import Stage, StageKind, check_stage, stage_info
+from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, WriteRefused
+from pandora_db.models.claim import Backoff, Claim
+from pandora_db.models.event import EventKind, stage_name
+from pandora_db.models.limits import MAX_STEP
+from pandora_db.store.job_states import JobState, JobStates
+from pandora_db.store.operation import Operation, operation
+
+_NOTHING, _THE_STAGES, _ALL = 0, 1, 2  # whose checkpoints go
+_BACKOFF = Backoff()
+
+
+@cache
+def _route(worked: Stage, to: Stage, kind: EventKind) -> dict[str, Any]:
+    """What end_claim is asked with whenever a claim ends that way."""
+    waits = stage_info(to).kind is StageKind.WAITING
+    return {
+        "stage": to.value,
+        "archived": to.terminal,
+        "cancelled": ending(worked, StageKind.CANCELLED).value if waits else None,
+        "worked": worked.value,
+        "kind": kind.value,
+        "drop": _NOTHING,
+        "keep_error": True,
+        "delay": None,
+        "error": None,
+        "detail": None,
+        "output": None,
+        "output_kind": None,
+        "output_file": None,
+    }
+
+
+@cache
+def _way_out(worked: Stage, to: Stage) -> dict[str, Any] | None:
+    """The same for a finish; None when a job goes no such way."""
+    there, here = stage_info(to), stage_info(worked)
+    onward = there.kind is StageKind.WAITING and to > worked
+    if there.pipeline != here.pipeline or not (onward or there.kind.terminal):
+        return None
+    ended_well = there.kind in (StageKind.DONE, StageKind.CANCELLED)
+    return _route(worked, to, EventKind.FINISHED) | {
+        "keep_error": there.kind is StageKind.FAILED,
+        "drop": _ALL if ended_well else _THE_STAGES,
+    }
+
+
+class ClaimEnds(JobStates):
+    """Part of `Store`."""
+
+    async def finish_job(
+        self,
+        claim: Claim,
+        stage: Stage | int,
+        *,
+        output: Json = None,
+        output_kind: str | None = None,
+        output_file: str | os.PathLike[str] | None = None,
+        operation_id: UUID | None = None,
+    ) -> Stage:
+        """End the claim: the job goes on to `stage`; at a terminal one it has ended for good.
+
+        The stage's checkpoint is dropped, the attempts count from 0 again, and a job that has ended
+        is archived. `update_stage(claim, stage)` is the same without an output.
+
+        Args:
+            claim: the claim.
+            stage: a later waiting stage, or a terminal one of the job's pipeline.
+            output: the result as JSON; None leaves what is stored.
+            output_kind: what kind of result it is, at most 256 characters.
+            output_file: a file that was made.
+            operation_id: repeats an earlier call.
+
+        Returns:
+            Where the job is now: at `stage`, or at CANCELLED when its cancellation had been asked
+            for and it would have waited again.
+
+        Raises:
+            LeaseLost: the claim no longer counts; nothing was written.
+            InvalidTransition: the job goes no way from its stage to that one.
+        """
+        check_claim(claim)
+        to = check_stage(stage)
+        way = _way_out(claim.stage, to)
+        if way is None:
+            raise InvalidTransition(
+                claim.job_id, stage_info(claim.stage).name, stage_info(to).name,
+                "a claim ends at a later waiting stage or a terminal one; release_job() and "
+                "fail_job() give the job back",
+            )  # fmt: skip
+        args = way.copy()
+        if output is not None:
+            args["output"] = encode_json(output, "output")
+        if output_kind is not None:
+            args["output_kind"] = check_text(output_kind, "output_kind", MAX_STEP)
+        if output_file is not None:
+            args["output_file"] = check_path(output_file, "output_file")
+        args["attempt_left"] = claim.attempt if to.terminal else 0
+        return await self._end(claim, to, args, operation(operation_id))
+
+    async def fail_job(
+        self,
+        claim: Claim,
+        error: str | BaseException,
+        *,
+        retry_in: float | Backoff | None = None,
+        final: bool = False,
+        operation_id: UUID | None = None,
+    ) -> bool:
+        """End the claim by a failure: the job waits for another attempt, or fails for good.
+
+        It fails when its attempts are used up (`Job.max_attempts`, else the setting of that name).
+        The error of every attempt stays in the history; the checkpoint is kept.
+
+        Args:
+            claim: the claim.
+            error: text or an exception, cut at 16,384 characters.
+            retry_in: seconds to wait before the next attempt, or a `Backoff` of one's own; by
+                default 10 s, then twice as long each time up to an hour, with jitter.
+            final: no further attempt: the error is not one that passes.
+            operation_id: repeats an earlier call.
+
+        Returns:
+            True when the job waits for another attempt.
+
+        Raises:
+            LeaseLost: the claim no longer counts; nothing was written.
+        """
+        check_claim(claim)
+        text = clean_error(error)
+        wait = _wait(retry_in, claim.attempt)
+        most = claim.job.max_attempts or self._leases.settings.max_attempts
+        call = operation(operation_id)
+        told = {"keep_error": False, "error": text, "detail": text, "attempt_left": claim.attempt}
+        if final or claim.attempt >= most:
+            failed = ending(claim.stage, StageKind.FAILED)
+            args = _route(claim.stage, failed, EventKind.FAILED) | told
+            await self._end(claim, failed, args, call)
+            return False
+        back = _back(claim)
+        args = _route(claim.stage, back, EventKind.RETRYING) | told | {"delay": wait}
+        return await self._end(claim, back, args, call) == back
+
+    async def snooze_job(
+        self, claim: Claim, seconds: float, *, operation_id: UUID | None = None
+    ) -> Stage:
+        """End the claim: the job waits, for at least `seconds`, and the attempt does not count.
+
+        For what is not ready yet. The checkpoint is kept.
+
+        Returns:
+            Where the job is now: where it waits, or CANCELLED when that had been asked for.
+
+        Raises:
+            LeaseLost: the claim no longer counts; nothing was written.
+        """
+        check_claim(claim)
+        delay = check_seconds(seconds, "seconds")
+        back = _back(claim)
+        left = {"attempt_left": claim.attempt - 1, "delay": delay}
+        args = _route(claim.stage, back, EventKind.SNOOZED) | left
+        return await self._end(claim, back, args, operation(operation_id))
+
+    async def release_job(self, claim: Claim, *, operation_id: UUID | None = None) -> Stage:
+        """End the claim: give the job back, to be claimed at once; the attempt does not count.
+
+        For a worker that shuts down, or meets a pause. The checkpoint is kept.
+
+        Returns:
+            Where the job is now: where it waits, or CANCELLED when that had been asked for.
+
+        Raises:
+            LeaseLost: the claim no longer counts; nothing was written.
+        """
+        check_claim(claim)
+        back = _back(claim)
+        left = {"attempt_left": claim.attempt - 1}
+        args = _route(claim.stage, back, EventKind.RELEASED) | left
+        return await self._end(claim, back, args, operation(operation_id))
+
+    async def _end(self, claim: Claim, to: Stage, args: dict[str, Any], call: Operation) -> Stage:
+        """Write the end with the `args` of a route, completed by what tells this claim."""
+        self._leases.check(claim)
+        args["job_id"] = job_id = claim.job.job_id
+        args["token"] = claim.token
+        args["attempt"] = claim.job.attempt
+        args["owner"] = claim.owner
+        args["operation_id"] = call.id
+        claim.ending += 1  # meanwhile nobody shall take its absence for a loss
+        try:
+            row = await self._session.write("end_claim", args, job_id)
+            if row is None:
+                to = await self._ended_before(claim, args, call)
+            elif row[1] != to:
+                to = Stage(row[1])
+            self._leases.ended(claim)
+        finally:
+            claim.ending -= 1
+        return to
+
+    async def _ended_before(self, claim: Claim, args: dict[str, Any], call: Operation) -> Stage:
+        """Where this very call had ended it before; raises `LeaseLost` when it had not."""
+        kind = EventKind(args["kind"])
+        try:
+            state = await self._state(claim.job_id, call, (kind, EventKind.CANCELLED), tried=True)
+        except NotFound:
+            raise LeaseLost(claim.job_id, claim.token, "the job was deleted") from None
+        if state.done is None:
+            raise lost(claim, state)
+        return Stage(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
+
+
+def lost(claim: Claim, state: JobState) -> Exception:
+    """The error for a write under `claim` that met `state`."""
+    if state.token == claim.token:
+        return WriteRefused(f"job {claim.job_id} stayed as it was")
+    if state.token is not None:
+        reason = f"{state.owner} has it"
+    else:
+        reason = f"the job is at {stage_name(state.ready)}, without a lease"
+    return LeaseLost(claim.job_id, claim.token, reason)
+
+
+def _back(claim: Claim) -> Stage:
+    """Where the job waits for another attempt at its stage."""
+    code = stage_info(claim.stage).returns_to
+    assert code is not None, "a working stage has one"  # noqa: S101
+    return Stage(code)
+
+
+def _wait(retry_in: object, attempt: int) -> float:
+    if retry_in is None:
+        retry_in = _BACKOFF
+    if isinstance(retry_in, Backoff):
+        return retry_in.wait(attempt, random.random())  # noqa: S311 - jitter
+    if isinstance(retry_in, bool):
+        raise InvalidInput(
+            "retry_in is a bool; give seconds or a Backoff, and final=True for no retry",
+            field="retry_in",
+        )
+    return check_seconds(retry_in, "retry_in")

@@ -1,0 +1,309 @@
+"""Claiming jobs: each goes to one worker, with a lease and a token."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from pandora_db.codecs.checks import check_id, check_int
+from pandora_db.codecs.claim import (
+    check_claim,
+    check_into,
+    check_lease,
+    check_route,
+    claim_filters,
+    waiting_before,
+)
+from pandora_db.drivers.base import Row, Session
+from pandora_db.errors import InvalidInput, NotFound, OutcomeUnknown, PandoraDbError
+from pandora_db.models.claim import Claim, Limits
+from pandora_db.models.job_row import JobRow
+from pandora_db.models.job_type import JobType
+from pandora_db.models.stage import Stage
+from pandora_db.models.status import Hold
+from pandora_db.store.claim_cursor import Place, place_of
+from pandora_db.store.claim_ends import ClaimEnds
+from pandora_db.store.claim_limits import choose_within
+from pandora_db.store.operation import Operation, operation
+
+_MOST = 1_000
+_COLUMNS = len(JobRow._fields)
+_SALT = 20  # bits; SQLite's tokens keep as many of them free
+
+
+class _Query(NamedTuple):
+    """What a call asks for: arguments and flags of its filters, how many, and where to."""
+
+    args: dict[str, Any]
+    flags: frozenset[str]
+    limit: int
+    into: Stage
+    repeated: bool
+
+    def begin(self, place: Place | None) -> dict[str, Any]:
+        """The arguments to begin at the head of the queue, or behind a place."""
+        if place is None:
+            return self.args
+        names = ("after_rank", "after_requested_at", "after_job_id")
+        return self.args | dict(zip(names, place, strict=True))
+
+    def when(self, place: Place | None) -> frozenset[str]:
+        """The flags likewise."""
+        return self.flags if place is None else self.flags | {"after"}
+
+    @property
+    def key(self) -> tuple[Any, ...] | None:
+        """What tells one set of filters from another; there are too many authors and guilds."""
+        args = self.args
+        if {"author", "author_id", "guild_id"} & args.keys():
+            return None
+        names = cast("Sequence[str]", args.get("names", ()))
+        return (args["stage"], self.into, args.get("tags"), args.get("job_type"), tuple(names))
+
+
+class Claims(ClaimEnds):
+    """Part of `Store`."""
+
+    @property
+    def owner(self) -> str:
+        """The name under which this handle claims jobs; another one after each start."""
+        return self._leases.owner
+
+    async def claim_jobs(
+        self,
+        stage: Stage | int,
+        *,
+        into: Stage | int,
+        limit: int = 1,
+        lease: float | None = None,
+        names: Iterable[str] | None = None,
+        job_type: JobType | int | None = None,
+        guild_id: int | None = None,
+        author: str | int | None = None,
+        tags: Iterable[str] = (),
+        limits: Limits | None = None,
+        operation_id: UUID | None = None,
+    ) -> list[Claim]:
+        """Take up to `limit` jobs that wait at `stage` into the working stage `into`.
+
+        By priority, then request time, then id; no two callers ever get the same job. Paused jobs
+        and those whose time has not come are passed over. Where finding the head of a queue is seen
+        to cost milliseconds (an old snapshot held open, thousands of jobs that wait for their
+        time), a job that comes to stand there may be met later, by up to 20 times that.
+
+        The leases are renewed in the background until each claim ends; see `Claim`.
+
+        Args:
+            stage: where the jobs wait.
+            into: where they are worked on.
+            limit: how many at most, 1 … 1,000.
+            lease: seconds that a claim counts without a sign of life; None takes the setting.
+            names: only jobs with one of these names.
+            job_type: only jobs of this pipeline.
+            guild_id: only jobs of this guild.
+            author: only jobs of this author, by name or by id (an int).
+            tags: what this worker offers; jobs that ask for anything else are passed over.
+            limits: how many jobs may be at `into` at once, over all workers. Costs a transaction.
+            operation_id: repeats an earlier call, which is answered with those of its claims that
+                still count; when none does, jobs are claimed anew.
+
+        Returns:
+            The claims, in the order of the queue; none when no job waits.
+
+        Raises:
+            InvalidInput: a stage that does not wait or does not work, a lease shorter than the
+                heartbeat, or another bad argument; nothing was claimed.
+        """
+        start, end = check_route(stage, into)
+        wanted = check_int(limit, "limit", 1, _MOST)
+        args, flags = claim_filters(names, job_type, guild_id, author, tags)
+        within = _check_limits(limits)
+        call = operation(operation_id)
+        args |= self._terms(end, lease, call) | {"stage": start.value}
+        query = _Query(args, flags, wanted, end, call.repeated)
+        taking = self._take(query) if within is None else self._take_within(query, within)
+        return await self._leases.unless_cancelled(taking, self._give_back)
+
+    async def claim_job(
+        self,
+        job_id: int,
+        *,
+        into: Stage | int,
+        lease: float | None = None,
+        operation_id: UUID | None = None,
+    ) -> Claim | None:
+        """Take this one job into the working stage `into`, whatever its name and tags are.
+
+        Returns:
+            None when it does not wait: another worker has it, it is held, its time has not come, or
+            it has ended.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidInput: nobody works at `into`, or another bad argument.
+        """
+        check_id(job_id)
+        end = check_into(into)
+        call = operation(operation_id)
+        stages = [one.value for one in waiting_before(end)]
+        args = self._terms(end, lease, call) | {"job_ids": [job_id], "stages": stages}
+        taking = self._take_ids(_Query(args, frozenset(), 1, end, call.repeated))
+        claims = await self._leases.unless_cancelled(taking, self._give_back)
+        if claims:
+            return claims[0]
+        if not await self._session.read("find_state", {"job_id": job_id, "operation_id": call.id}):
+            raise NotFound(job_id)
+        return None
+
+    async def renew_claims(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Renew these leases now; those that still count.
+
+        The heartbeat does so by itself, except for claims made on a connection of the caller's
+        (`bind`): call this on the handle after your commit, and it renews them from then on.
+        """
+        given = [check_claim(claim, "claims") for claim in claims]
+        for claim in given:
+            self._leases.check(claim)
+        found = list(await self._session.take("renew_leases", lease_args(given)))
+        if len(found) < len(given):  # lost, or held by another transaction just now
+            found += await self._session.read("find_leases", lease_args(given))
+        kept = mark_held(given, found)
+        for claim in kept:
+            claim.reopen()  # ended in a transaction that was undone without our knowledge
+        self._leases.adopt(kept)
+        return kept
+
+    def _terms(self, into: Stage, lease: float | None, call: Operation) -> dict[str, Any]:
+        settings = self._leases.settings
+        return {
+            "into": into.value,
+            "owner": self._leases.owner,
+            "lease": settings.lease if lease is None else check_lease(lease, settings.heartbeat),
+            "operation_id": call.id,
+            "salt": random.getrandbits(_SALT),
+        }
+
+    async def _take(self, query: _Query) -> list[Claim]:
+        if (found := await self._taken_before(self._session, query)) is not None:
+            return found
+        loop = asyncio.get_running_loop()
+        cursor = self._leases.cursor(query.key)
+        claims: list[Claim] = []
+        while True:
+            began = loop.time()
+            start = cursor.start(began)
+            wanted = query.limit - len(claims)
+            rows = await self._session.take(
+                "claim_jobs", query.begin(start) | {"limit": wanted}, query.when(start),
+                found_by="find_claims",
+            )  # fmt: skip
+            made = self._claims(rows, query)
+            claims += made
+            last = made[-1].job if made else None
+            cursor.note(start, last, began, loop.time(), full=len(made) == wanted)
+            if start is None or len(made) == wanted:
+                break
+        if cursor.is_suspicious and last is not None:
+            head = await self._time(query, None)
+            cursor.judge(head, await self._time(query, place_of(last)))
+        claims.sort(key=_in_queue)
+        return claims
+
+    async def _time(self, query: _Query, place: Place | None) -> float:
+        """Seconds to find the first waiting job, from the head of the queue or behind a place."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        nobody: dict[str, Any] = {"full_authors": [], "full_guilds": [], "full_keys": []}
+        args = query.begin(place) | nobody | {"limit": 1}
+        await self._session.read("find_candidates", args, query.when(place))
+        return loop.time() - began
+
+    async def _taken_before(self, session: Session, query: _Query) -> list[Claim] | None:
+        """What an earlier call with this operation id took, as far as it still counts."""
+        if not query.repeated:
+            return None
+        found = await session.read("find_claims", query.args)
+        return self._claims(found, query) if found else None
+
+    async def _take_ids(self, query: _Query) -> list[Claim]:
+        if (found := await self._taken_before(self._session, query)) is not None:
+            return found
+        rows = await self._session.take("claim_by_ids", query.args, found_by="find_claims")
+        return self._claims(rows, query)
+
+    async def _take_within(self, query: _Query, limits: Limits) -> list[Claim]:
+        """One claim of the stage after the other, so that what was counted still holds."""
+        args = query.args
+        try:
+            async with self._session.unit() as unit:
+                if (found := await self._taken_before(unit, query)) is not None:
+                    return found
+                await unit.read("lock_claims", args)
+                chosen = await choose_within(unit, args, query.flags, query.limit, limits)
+                if not chosen:
+                    return []
+                rows = await unit.take(
+                    "claim_by_ids", args | {"job_ids": chosen, "stages": [args["stage"]]}
+                )
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(UUID(args["operation_id"]), "claim_jobs") from error.__cause__
+        return self._claims(rows, query)
+
+    def _claims(self, rows: Sequence[Row], query: _Query) -> list[Claim]:
+        claims = [
+            Claim(
+                JobRow._make(row[:_COLUMNS]), row[_COLUMNS], query.into, owner=row[_COLUMNS + 1],
+                origin=self._leases.origin, lease=query.args["lease"],
+            )
+            for row in rows
+        ]  # fmt: skip
+        claims.sort(key=_in_queue)
+        self._leases.adopt(claims)
+        return claims
+
+    async def _give_back(self, claims: list[Claim]) -> None:
+        """For nobody: the caller was cancelled. What cannot be given back runs out by itself."""
+        for claim in claims:
+            with suppress(PandoraDbError):
+                await self.release_job(claim)
+
+
+def lease_args(claims: Sequence[Claim]) -> dict[str, Any]:
+    """The arguments of renew_leases and find_leases."""
+    return {
+        "job_ids": [claim.job_id for claim in claims],
+        "tokens": [claim.token for claim in claims],
+        "seconds": [claim.lease for claim in claims],
+    }
+
+
+def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
+    """The claims that `found` (job, token, hold) tells of; the others are lost."""
+    held = {(job_id, token): hold for job_id, token, hold in found}
+    kept: list[Claim] = []
+    for claim in claims:
+        hold = held.get((claim.job_id, claim.token))
+        if hold is None:
+            claim.lose("its job was taken from it")
+        else:
+            claim.hold = Hold(hold)
+            kept.append(claim)
+    return kept
+
+
+def _check_limits(value: object) -> Limits | None:
+    if value is not None and not isinstance(value, Limits):
+        raise InvalidInput(
+            f"limits is a {type(value).__name__}; expected Limits(…) or None", field="limits"
+        )
+    return value
+
+
+def _in_queue(claim: Claim) -> tuple[int, bool, int, int]:
+    job = claim.job
+    requested_at: Any = job.requested_at
+    return (-job.priority, requested_at is None, requested_at or 0, job.job_id)

@@ -1,0 +1,169 @@
+"""The claims that a handle holds: what the heartbeat renews."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+from weakref import WeakSet
+
+from pandora_db.config import Settings
+from pandora_db.errors import InvalidInput
+from pandora_db.models.claim import Claim
+from pandora_db.store.claim_cursor import ClaimCursor
+
+_CURSORS = 100
+
+
+def new_owner() -> str:
+    """A worker's name that never comes again: a process id alone is soon used anew."""
+    host = socket.gethostname()[:64] or "localhost"
+    return f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class Leases:
+    """The register of a handle's claims.
+
+    It holds them weakly: a claim that nobody has in hand any more is not renewed, and its job is
+    recovered. The heartbeat reads it from another thread.
+    """
+
+    lasting = True
+    """Whether what is done here stays done; a transaction may be undone."""
+
+    def __init__(self, settings: Settings, origin: str) -> None:
+        self.settings = settings
+        self.origin = origin
+        self.owner = new_owner()
+        self.on_first: Callable[[], None] = lambda: None
+        self._claims: WeakSet[Claim] = WeakSet()
+        self._lock = threading.Lock()
+        self._cursors: dict[object, ClaimCursor] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def adopt(self, claims: Iterable[Claim]) -> None:
+        """Renew the leases of these from now on."""
+        now = asyncio.get_running_loop().time()
+        added = False
+        for claim in claims:
+            if self.settings.deadline is not None:
+                claim.deadline = now + self.settings.deadline
+            with self._lock:
+                self._claims.add(claim)
+            added = True
+        if added:
+            self.on_first()
+
+    def ended(self, claim: Claim) -> None:
+        """Note the end of a claim: its lease is renewed no more."""
+        claim.end()
+        with self._lock:
+            self._claims.discard(claim)
+
+    def held(self) -> list[Claim]:
+        """The claims to renew, ordered by job; may be called from any thread."""
+        with self._lock:
+            claims = [claim for claim in self._claims if claim.alive]
+        return sorted(claims, key=lambda claim: claim.job_id)
+
+    def check(self, claim: Claim) -> None:
+        """Refuse a claim of another database."""
+        if claim.origin != self.origin:
+            raise InvalidInput(
+                f"the claim on job {claim.job_id} was made on {claim.origin}, not on {self.origin}",
+                field="claim",
+            )
+
+    def cursor(self, key: object | None) -> ClaimCursor:
+        """Where claims with these filters go on; without a key, at the head each time."""
+        cursor = self._cursors.get(key)
+        if cursor is None:
+            cursor = ClaimCursor()
+            if key is not None and len(self._cursors) < _CURSORS:
+                self._cursors[key] = cursor
+        return cursor
+
+    async def unless_cancelled(
+        self,
+        taking: Coroutine[Any, Any, list[Claim]],
+        give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
+    ) -> list[Claim]:
+        """Await `taking`; whatever it takes after the caller was cancelled is given back."""
+        task = asyncio.ensure_future(taking)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._tasks.add(late := asyncio.ensure_future(_give_back(task, give_back)))
+            late.add_done_callback(self._tasks.discard)
+            raise
+
+    async def settle(self) -> None:
+        """Wait until nothing is being given back."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def pending(self) -> PendingLeases:
+        """The register of a transaction, whose claims count from its commit on."""
+        return PendingLeases(self)
+
+
+async def _give_back(
+    taking: asyncio.Task[list[Claim]],
+    give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
+) -> None:
+    await asyncio.wait([taking])
+    if not taking.cancelled() and taking.exception() is None:
+        await give_back(taking.result())
+
+
+class PendingLeases(Leases):
+    """The claims of an open transaction: no heartbeat can see them before the commit."""
+
+    lasting = False
+
+    def __init__(self, parent: Leases) -> None:
+        super().__init__(parent.settings, parent.origin)
+        self.owner = parent.owner
+        self._parent = parent
+        self._made: list[Claim] = []
+        self._ended: list[Claim] = []
+
+    def adopt(self, claims: Iterable[Claim]) -> None:
+        """Keep them for `committed`."""
+        self._made += claims
+
+    def ended(self, claim: Claim) -> None:
+        """It is ended when the transaction is committed; until then nobody renews it."""
+        claim.end()
+        self._ended.append(claim)
+
+    def cursor(self, key: object | None) -> ClaimCursor:
+        """A transaction looks at the whole queue: what it skipped may be rolled back."""
+        del key
+        return ClaimCursor()
+
+    async def unless_cancelled(
+        self,
+        taking: Coroutine[Any, Any, list[Claim]],
+        give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
+    ) -> list[Claim]:
+        """The rollback that follows a cancellation gives everything back."""
+        del give_back
+        return await taking
+
+    def committed(self) -> None:
+        """Hand the claims over to the handle."""
+        for claim in self._ended:
+            self._parent.ended(claim)
+        self._parent.adopt(claim for claim in self._made if claim.alive)
+
+    def rolled_back(self) -> None:
+        """Tell the claims that were made that they never were, and those ended that they go on."""
+        for claim in self._ended:
+            claim.reopen()
+        for claim in self._made:
+            claim.lose("the transaction that made it was rolled back")

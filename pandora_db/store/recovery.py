@@ -1,0 +1,113 @@
+"""Taking jobs back from workers that were lost (P6)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+from pandora_db.codecs.checks import check_text
+from pandora_db.codecs.claim import check_into, check_seconds
+from pandora_db.codecs.stage import Stage
+from pandora_db.errors import InvalidInput
+from pandora_db.models.checks import refuse
+from pandora_db.models.limits import MAX_KEY
+from pandora_db.models.recovery import RecoveredJob, RecoveryReport
+from pandora_db.store.operation import operation
+from pandora_db.store.repository import Repository
+
+Unowned = Literal["requeue", "fail"]
+_AT_ONCE = 500
+_SHOWN = 1_000
+_PAUSE = 0.25
+
+
+class Recovery(Repository):
+    """Part of `Store`."""
+
+    async def recover(self, *, unowned: Unowned | None = None, wait: float = 0.0) -> RecoveryReport:
+        """Take back the jobs whose worker has shown no sign of life for as long as its lease.
+
+        Each waits again where it was claimed, with its checkpoint; one whose attempts are used up,
+        or whose policy says so, fails as interrupted. Every handle does this by itself every
+        `sweep` seconds; any number of processes may at once. No job of a living worker is touched.
+
+        Args:
+            unowned: what becomes of jobs at work that never had a lease (libpndb's, or put there by
+                a plain `update_stage`): "requeue", or "fail" as in libpndb's restart pattern. Only
+                for when nobody works on them any more. None leaves them alone and reports them.
+            wait: seconds to wait for leases that are running now and are not renewed meanwhile:
+                those of a process that was killed a moment ago.
+
+        Raises:
+            InvalidInput: another value of `unowned` or `wait`.
+        """
+        if unowned not in (None, "requeue", "fail"):
+            refuse("unowned", unowned, "'requeue', 'fail' or None")
+        seconds = check_seconds(wait, "wait")
+        jobs = await self._recover("lapsed", fail=False)
+        if seconds:
+            jobs += await self._recover_within(seconds)
+        if unowned is not None:
+            jobs += await self._recover("unowned", fail=unowned == "fail")
+        left = await self._session.read("find_unowned", {"limit": _SHOWN})
+        return RecoveryReport(tuple(jobs), tuple(job_id for (job_id,) in left))
+
+    async def set_recovery_policy(
+        self, action: Unowned, *, stage: Stage | int | None = None, name: str | None = None
+    ) -> None:
+        """Say what becomes of the jobs of a stage, or of a name, whose worker was lost.
+
+        Kept in the database, where every process that recovers reads it. A name goes before a
+        stage; without a policy jobs are queued again.
+
+        Raises:
+            InvalidInput: another action, not exactly one of `stage` and `name`, or a stage at which
+                nobody works.
+        """
+        if action not in ("requeue", "fail"):
+            refuse("action", action, "'requeue' or 'fail'")
+        if (stage is None) == (name is None):
+            raise InvalidInput("give a stage or a name, and not both", field="stage")
+        if name is not None:
+            args = {"scope": "name", "key": check_text(name, "name", MAX_KEY, least=1)}
+        else:
+            args = {"scope": "stage", "key": str(check_into(stage).value)}
+        await self._session.take("set_recovery_policy", args | {"action": action})
+
+    async def get_recovery_policies(self) -> dict[Stage | str, Unowned]:
+        """What `set_recovery_policy` has set, by stage or by name."""
+        rows = await self._session.read("get_recovery_policies", {})
+        return {Stage(int(key)) if scope == "stage" else key: action for scope, key, action in rows}
+
+    async def has_lapsed(self) -> bool:
+        """Whether there is a job that `recover` would take back; reads only."""
+        return bool(await self._session.read("find_lapsed", {}))
+
+    async def _recover(self, which: str, *, fail: bool) -> list[RecoveredJob]:
+        args: dict[str, Any] = {
+            "limit": _AT_ONCE,
+            "max_attempts": self._leases.settings.max_attempts,
+            "fail": fail,
+            "operation_id": operation(None).id,
+        }
+        jobs: list[RecoveredJob] = []
+        while True:
+            rows = await self._session.take("recover_jobs", args, frozenset({which}))
+            jobs += map(RecoveredJob._make, rows)
+            if len(rows) < _AT_ONCE:
+                return sorted(jobs)
+
+    async def _recover_within(self, seconds: float) -> list[RecoveredJob]:
+        """Those whose leases run out within that time without having been renewed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        watched = await self._leased()
+        jobs: list[RecoveredJob] = []
+        while watched and loop.time() < deadline:
+            await asyncio.sleep(min(_PAUSE, max(0.0, deadline - loop.time())))
+            jobs += await self._recover("lapsed", fail=False)
+            watched &= await self._leased()
+        return jobs
+
+    async def _leased(self) -> set[tuple[Any, ...]]:
+        return {tuple(row) for row in await self._session.read("find_leased", {})}

@@ -1,0 +1,388 @@
+"""Claiming jobs: order, filters, limits and the token, on both dialects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pandora_db import (
+    Claim,
+    EventKind,
+    Hold,
+    InvalidInput,
+    JobDb,
+    LeaseLost,
+    Limits,
+    NotFound,
+    Stage,
+)
+from pandora_db.testing import insert_job_at, make_job
+from tests.support.raw import Raw
+from tests.support.waiting import wait_until
+
+DOWNLOAD: dict[str, Any] = {"stage": Stage.QUEUED, "into": Stage.DOWNLOADING}
+
+
+async def ids_of(db: JobDb, **arguments: Any) -> list[int]:
+    return [claim.job_id for claim in await db.claim_jobs(**DOWNLOAD | arguments)]
+
+
+async def test_claim_jobs_takes_jobs_in_the_order_of_the_queue(db: JobDb) -> None:
+    late = await db.insert_job(make_job(requested_at=200))
+    early = await db.insert_job(make_job(requested_at=100))
+    twin = await db.insert_job(make_job(requested_at=100))
+    urgent = await db.insert_job(make_job(requested_at=300, priority=10))
+    last = await db.insert_job(make_job(requested_at=1, priority=-10))
+
+    assert await ids_of(db, limit=2) == [urgent, early]
+    assert await ids_of(db, limit=10) == [twin, late, last]
+    assert await ids_of(db, limit=10) == []
+
+
+async def test_claim_jobs_tells_what_it_took(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job(author="mika", config={"crf": 21}))
+
+    (claim,) = await db.claim_jobs(**DOWNLOAD)
+
+    row = await db.get_job(job_id)
+    assert claim.job == row
+    assert (claim.job_id, claim.stage, claim.attempt) == (job_id, Stage.DOWNLOADING, 1)
+    assert (row.ready, row.attempt) == (Stage.DOWNLOADING, 1)
+    assert claim.owner == db.owner
+    assert (claim.lost, claim.ended, claim.hold) == (False, False, Hold.NONE)
+    event = (await db.history(job_id))[-1]
+    assert (event.kind, event.owner, event.attempt) == (EventKind.CLAIMED, db.owner, 1)
+    assert (event.previous, event.stage) == (Stage.QUEUED, Stage.DOWNLOADING)
+    assert str(job_id) in repr(claim)
+
+
+async def test_every_claim_has_another_token(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job())
+    tokens = []
+    for _ in range(5):
+        (claim,) = await db.claim_jobs(**DOWNLOAD)
+        tokens.append(claim.token)
+        await db.release_job(claim)
+
+    assert tokens == sorted(set(tokens))
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert row.attempt == 0
+
+
+async def test_no_two_callers_get_the_same_job(db: JobDb, db_url: str) -> None:
+    ids = await db.insert_jobs(make_job() for _ in range(300))
+    async with JobDb.open(db_url) as other:
+
+        async def drain(one: JobDb, limit: int) -> list[int]:
+            taken: list[int] = []
+            while found := await ids_of(one, limit=limit):
+                taken += found
+            return taken
+
+        found = await asyncio.gather(
+            *(drain(one, limit) for one in (db, other) for limit in (1, 3, 7, 20))
+        )
+
+    assert sorted(chain.from_iterable(found)) == ids
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, {"plain", "named", "theirs", "guild"}),
+        ({"names": ["copy", "x"]}, {"named"}),
+        ({"author": "kofi"}, {"theirs"}),
+        ({"author": 77}, {"theirs"}),
+        ({"guild_id": 9}, {"guild"}),
+        ({"job_type": 1}, {"plain", "named", "theirs", "guild"}),
+        ({"tags": ["gpu"]}, {"plain", "named", "theirs", "guild", "gpu"}),
+        ({"tags": ["disk", "gpu"]}, {"plain", "named", "theirs", "guild", "gpu", "both"}),
+        ({"tags": ["disk"], "guild_id": 9}, {"guild"}),
+        ({"names": ["copy"], "guild_id": 9}, set()),
+    ],
+)
+async def test_claim_jobs_filters(db: JobDb, filters: dict[str, Any], expected: set[str]) -> None:
+    jobs = {
+        "plain": make_job(),
+        "named": make_job(name="copy"),
+        "theirs": make_job(author="kofi", author_id=77),
+        "guild": make_job(guild_id=9),
+        "gpu": make_job(tags=["gpu"]),
+        "both": make_job(tags=["gpu", "disk"]),
+    }
+    names = {await db.insert_job(job): name for name, job in jobs.items()}
+
+    assert {names[job_id] for job_id in await ids_of(db, limit=10, **filters)} == expected
+
+
+async def test_a_job_waits_for_its_time(db: JobDb, raw: Raw) -> None:
+    job_id = await db.insert_job(make_job(not_before=4_000_000_000))
+    assert await ids_of(db) == []
+    assert await db.claim_job(job_id, into=Stage.DOWNLOADING) is None
+
+    await db.update_job(job_id, not_before=1_000_000_000.5)
+
+    assert await ids_of(db) == [job_id]
+
+
+async def test_held_and_archived_jobs_are_passed_over(db: JobDb) -> None:
+    paused = await db.insert_job(make_job())
+    await db.pause_job(paused)
+    await db.archive_job(await db.insert_job(make_job()))
+
+    assert await ids_of(db, limit=5) == []
+    await db.resume_job(paused)
+    assert await ids_of(db, limit=5) == [paused]
+
+
+async def test_claim_job_takes_one_by_its_id(db: JobDb) -> None:
+    first = await db.insert_job(make_job())
+    second = await db.insert_job(make_job(tags=["gpu"], name="copy"))
+
+    claim = await db.claim_job(second, into=Stage.ENCODING)
+
+    assert isinstance(claim, Claim)
+    assert (claim.job_id, claim.job.ready) == (second, Stage.ENCODING)
+    assert await db.claim_job(second, into=Stage.ENCODING) is None
+    await db.update_stage(first, Stage.UPLOADED)
+    assert await db.claim_job(first, into=Stage.DOWNLOADING) is None
+    with pytest.raises(NotFound):
+        await db.claim_job(404, into=Stage.DOWNLOADING)
+
+
+async def test_claim_job_waits_for_a_row_that_somebody_changes(db: JobDb, db_url: str) -> None:
+    job_id = await db.insert_job(make_job())
+    async with JobDb.open(db_url) as other:
+        async with other.transaction() as tx:
+            await tx.update_job(job_id, priority=1)
+            claiming = asyncio.create_task(db.claim_job(job_id, into=Stage.DOWNLOADING))
+            await asyncio.sleep(0.1)
+            assert not claiming.done()
+
+        claim = await claiming
+    assert claim is not None
+    assert claim.job.priority == 1
+
+
+LIMITS = [
+    (Limits(stage=3), 3),
+    (Limits(author=1), 4),
+    (Limits(author=2), 6),
+    (Limits(guild=1), 4),
+    (Limits(concurrency_key=1), 9),
+    (Limits(author=1, guild=1), 4),
+    (Limits(author=1, stage=2), 2),
+    (Limits(), 12),
+]
+
+
+async def busy_queue(db: JobDb) -> None:
+    """12 jobs: of authors A (6), B (4), C and D (1 each); in two guilds (5 each) and none (2)."""
+    for number, author in enumerate("AAAAAABBBBCD"):
+        await db.insert_job(
+            make_job(
+                author=f"{author} by name {number}",
+                author_id=ord(author),
+                guild_id=None if author in "CD" else number % 2,
+                concurrency_key="one" if number < 4 else None,
+            )
+        )
+
+
+@pytest.mark.parametrize(("limits", "most"), LIMITS)
+async def test_limits_hold_over_all_workers(
+    db: JobDb, db_url: str, limits: Limits, most: int
+) -> None:
+    await busy_queue(db)
+    async with JobDb.open(db_url) as other:
+        found = await asyncio.gather(
+            *(one.claim_jobs(**DOWNLOAD, limit=limit, limits=limits)
+              for one in (db, other) * 4 for limit in (1, 2, 5))
+        )  # fmt: skip
+        claims = list(chain.from_iterable(found))
+        claims += await db.claim_jobs(**DOWNLOAD, limit=20, limits=limits)
+
+        _within(claims, limits)
+        assert len(claims) == most
+        first = min(claims, key=lambda claim: claim.job_id)
+        claims.remove(first)
+        await db.finish_job(first, Stage.DOWNLOADED)
+        again = await other.claim_jobs(**DOWNLOAD, limit=20, limits=limits)
+        _within(claims + again, limits)
+        assert len(again) == (most < 12)
+
+
+def _within(claims: list[Claim], limits: Limits) -> None:
+    for most, key in (
+        (limits.stage, lambda _: "all"),
+        (limits.author, lambda job: job.author_id),
+        (limits.guild, lambda job: job.guild_id),
+        (limits.concurrency_key, lambda job: job.concurrency_key),
+    ):
+        counts = Counter(key(claim.job) for claim in claims)
+        counts.pop(None, 0)
+        assert most is None or max(counts.values(), default=0) <= most
+
+
+async def test_limits_look_beyond_those_who_are_full(db: JobDb) -> None:
+    await db.insert_jobs(make_job(author="greedy") for _ in range(1_200))
+    last = await db.insert_job(make_job(author="patient", requested_at=4_000_000_000))
+
+    ids = await ids_of(db, limit=5, limits=Limits(author=1))
+
+    assert len(ids) == 2
+    assert ids[-1] == last
+
+
+async def test_a_more_urgent_job_goes_first_however_slow_claims_were(db: JobDb) -> None:
+    for _ in range(8):
+        await db.insert_jobs(make_job(author="a") for _ in range(12))
+        for _ in range(4):
+            await db.claim_jobs(**DOWNLOAD)
+        urgent = await db.insert_job(make_job(priority=10))
+        assert await ids_of(db) == [urgent]
+
+
+async def test_filters_by_author_leave_nothing_behind(db: JobDb) -> None:
+    for author in range(30):
+        await db.claim_jobs(**DOWNLOAD, author=author)
+    await db.claim_jobs(**DOWNLOAD)
+
+    assert len(db._leases._cursors) == 1
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"stage": Stage.DOWNLOADING}, "stage is DOWNLOADING, where no job waits"),
+    ({"stage": Stage.FAILED}, "expected one of QUEUED, DOWNLOADED, ENCODED"),
+    ({"stage": 42}, "stage 42 is unknown"),
+    ({"into": Stage.DOWNLOADED}, "into is DOWNLOADED, where nobody works"),
+    ({"into": Stage.UPLOADED}, "expected one of DOWNLOADING, ENCODING, UPLOADING"),
+    ({"stage": Stage.ENCODED, "into": Stage.ENCODING}, "goes no way from ENCODED into ENCODING"),
+    ({"limit": 0}, "limit is 0; expected an int from 1 to 1000"),
+    ({"limit": 1001}, "limit is 1001"),
+    ({"limit": True}, "limit is True"),
+    ({"lease": 10.0}, "lease is 10 s; expected more than heartbeat, which is 10 s"),
+    ({"lease": "30"}, "lease is a text"),
+    ({"lease": float("nan")}, "lease is nan"),
+    ({"names": "copy"}, "names is a text of 4 characters; expected several names"),
+    ({"names": []}, "the number of names is 0"),
+    ({"names": ["a\0"]}, "names is text with a NUL"),
+    ({"tags": "gpu"}, "tags is a text of 3 characters"),
+    ({"tags": [1]}, "tags is 1"),
+    ({"job_type": 99}, "job_type 99 is unknown"),
+    ({"guild_id": -1}, "guild_id is -1"),
+    ({"author": ""}, "author is an empty text"),
+    ({"limits": {"stage": 1}}, "limits is a dict; expected Limits"),
+    ({"operation_id": "x"}, "operation_id is a text"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+async def test_claim_jobs_refuses(
+    db: JobDb, raw: Raw, arguments: dict[str, Any], message: str
+) -> None:
+    await db.insert_job(make_job())
+    before = raw("SELECT * FROM jobs")
+
+    with pytest.raises(InvalidInput) as caught:
+        await db.claim_jobs(**DOWNLOAD | arguments)
+
+    assert message in str(caught.value)
+    assert raw("SELECT * FROM jobs") == before
+
+
+async def test_limits_are_checked() -> None:
+    with pytest.raises(InvalidInput, match="author is 0; expected an int from 1"):
+        Limits(author=0)
+    with pytest.raises(InvalidInput, match="did you mean author"):
+        Limits(autor=1)  # type: ignore[call-arg]
+
+
+async def test_a_claim_made_in_a_transaction_counts_from_its_commit(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job())
+    with suppress(ZeroDivisionError):
+        async with db.transaction() as tx:
+            (gone,) = await tx.claim_jobs(**DOWNLOAD)
+            raise ZeroDivisionError
+    assert gone.lost
+    async with db.transaction() as tx:
+        (claim,) = await tx.claim_jobs(**DOWNLOAD)
+        await tx.update_job(claim, progress=0.5)
+
+    assert gone.token != claim.token
+    assert claim.job_id == job_id
+    with pytest.raises(LeaseLost):
+        await db.update_job(gone, progress=1)
+    assert await db.renew_claims([claim]) == [claim]
+    await db.finish_job(claim, Stage.DOWNLOADED)
+
+
+async def test_claim_jobs_is_repeated_by_its_operation(db: JobDb) -> None:
+    await db.insert_jobs(make_job() for _ in range(5))
+    call = uuid4()
+
+    first = await db.claim_jobs(**DOWNLOAD, limit=2, operation_id=call)
+    again = await db.claim_jobs(**DOWNLOAD, limit=2, operation_id=call)
+
+    assert [one.token for one in again] == [one.token for one in first]
+    assert await db.stage_counts() == {Stage.QUEUED: 3, Stage.DOWNLOADING: 2}
+
+
+async def test_a_claim_of_another_database_is_refused(db: JobDb) -> None:
+    await db.insert_job(make_job(job_id=1))
+    async with JobDb.open(":memory:") as elsewhere:
+        await elsewhere.init_schema()
+        await elsewhere.insert_job(make_job(job_id=1))
+        (foreign,) = await elsewhere.claim_jobs(**DOWNLOAD)
+        await db.claim_jobs(**DOWNLOAD)
+
+        for call in (
+            db.finish_job(foreign, Stage.DOWNLOADED),
+            db.update_job(foreign, progress=0.5),
+            db.update_stage(foreign, Stage.DOWNLOADED),
+            db.release_job(foreign),
+            db.renew_claims([foreign]),
+        ):
+            with pytest.raises(InvalidInput, match="was made on :memory:"):
+                await call
+
+
+async def test_a_call_that_is_cancelled_gives_its_claims_back(db: JobDb) -> None:
+    await db.insert_jobs(make_job() for _ in range(100))
+    got: list[int] = []
+    cancelled = 0
+    for pause in range(40):
+        claiming = asyncio.create_task(db.claim_jobs(**DOWNLOAD, limit=2))
+        await asyncio.sleep(pause * 0.00005)
+        claiming.cancel()
+        try:
+            got += [claim.job_id for claim in await claiming]
+        except asyncio.CancelledError:
+            cancelled += 1
+
+    await wait_until(lambda: not db._leases._tasks)
+    assert cancelled
+    at_work = await db.get_jobs_by_stage(Stage.DOWNLOADING)
+    assert sorted(row.job_id for row in at_work) == sorted(got)
+
+
+async def test_a_foreign_change_of_the_stage_takes_the_job_from_its_worker(
+    db: JobDb, raw: Raw
+) -> None:
+    job_id = await insert_job_at(db, Stage.DOWNLOADED)
+    claim = await db.claim_job(job_id, into=Stage.ENCODING)
+    assert claim is not None
+    raw("UPDATE jobs SET ready = 7 WHERE job_id = %s", job_id)
+
+    with pytest.raises(LeaseLost, match="the job is at Failed"):
+        await db.update_stage(claim, Stage.ENCODED)
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert row.ready == Stage.FAILED
