@@ -135,7 +135,9 @@ async def cut_everywhere(
     async with (
         Watch(dsn) as watch,
         Proxy(dsn) as proxy,
-        JobDb.open(proxy.dsn, application_name=NAME, pool_max=POOL, outcome_timeout=5.0) as db,
+        JobDb.open(
+            proxy.dsn, application_name=NAME, pool_max=POOL, outcome_timeout=5.0, sweep=None
+        ) as db,
     ):
         cutter = Cutter(db, proxy, watch, chance)
         for call in calls:

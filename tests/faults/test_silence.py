@@ -13,6 +13,7 @@ from pandora_db import ConnectionFailed, JobDb, OutcomeUnknown, PandoraDbError, 
 from tests.faults.calls import make_job
 from tests.faults.leaks import NAME, Watch, footprint
 from tests.faults.proxy import DOWN, UP, Ending, Plan, Proxy
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -177,3 +178,24 @@ async def test_close_does_not_wait_for_a_silent_server(migrated_dsn: str) -> Non
         assert time.monotonic() - start < 0.5 + SLACK
         with pytest.raises(PandoraDbError):
             await call
+
+
+async def test_a_silent_heartbeat_costs_a_living_worker_no_lease(migrated_dsn: str) -> None:
+    """Its connection is given up for a new one while the lease still lasts."""
+    async with (
+        Proxy(migrated_dsn) as proxy,
+        JobDb.open(proxy.dsn, lease=2.0, heartbeat=0.3, sweep=None) as worker,
+        JobDb.open(migrated_dsn, sweep=None) as other,
+    ):
+        job_id = await worker.insert_job(make_job("a"))
+        claim = await worker.claim_job(job_id, into=Stage.DOWNLOADING)
+        assert claim is not None
+        await asyncio.sleep(0.7)  # it beats
+        proxy.arm(Plan(UP, 0, Ending.SILENCE, times=100))
+        await wait_until(lambda: proxy.cuts)
+        proxy.release()  # new connections pass, the old ones stay silent
+
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            assert not await other.has_lapsed()
+        await worker.finish_job(claim, Stage.DOWNLOADED)
