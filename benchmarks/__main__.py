@@ -15,9 +15,12 @@ from benchmarks.report import as_json, save, show
 from benchmarks.rounds import Plan, Result
 from benchmarks.rows.alone import alone
 from benchmarks.rows.bulk import bulk
+from benchmarks.rows.checkpoints import checkpoints
 from benchmarks.rows.crowds import postgres_crowd, sqlite_crowd
 from benchmarks.rows.growth import growth
+from benchmarks.rows.jobs import jobs
 from benchmarks.rows.reads import reads
+from benchmarks.rows.snapshot import snapshot
 from benchmarks.rows.start import start
 from benchmarks.targets import ROWS
 
@@ -28,6 +31,9 @@ _MEASURE: dict[int, Callable[[Plan], list[Result]]] = {
     4: bulk,
     5: reads,
     6: growth,
+    8: jobs,
+    9: snapshot,
+    10: checkpoints,
     11: start,
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-Unit = Literal["x", "ms", "MB"]
+Unit = Literal["x", "ms", "MB", "KB"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ _MANY = "executemany of the same rows into `jobs`, no events"
 _FETCH = "aiosqlite, execute + fetchone"
 _OWN_FETCH = "the driver's own fetch"
 _SELF = "itself with 1,000 archived jobs"
+_PGQUEUER = "pgqueuer in batches of 100, its best set-up"
+_QUEUES = "best of Huey, litequeue and persist-queue"
 
 TARGETS = (
     Target("1-insert", 1, "insert_job, 50 callers, SQLite", _LOCKED, 8, 20, "11x"),
@@ -104,6 +106,23 @@ TARGETS = (
         1.2,
         "flat",
     ),
+    Target("8-postgres-50", 8, "no-op jobs, 50 tasks, PostgreSQL", _PGQUEUER, 1.2, 3, "2.1x"),
+    Target("8-postgres-100", 8, "no-op jobs, 100 tasks, PostgreSQL", _PGQUEUER, 1.2, 3, "2.4x"),
+    Target("8-sqlite-50", 8, "no-op jobs, 50 tasks, SQLite", _QUEUES, 5, 12, "10x"),
+    Target("8-sqlite-100", 8, "no-op jobs, 100 tasks, SQLite", _QUEUES, 5, 12, "11.5x"),
+    Target(
+        "9-snapshot",
+        9,
+        "no-op jobs, an old snapshot held for 60 s, PostgreSQL",
+        "itself without the snapshot",
+        0.5,
+        0.9,
+        "0.85x",
+    ),
+    _at_most("10-size", 10, "size of checkpoints, mean of ten kinds", "compact JSON", 0.6, 0.3, ""),
+    Target("10-time", 10, "packing and unpacking them, mean", "json.dumps, json.loads", 1, 3, ""),
+    _at_most("10-change", 10, "written for 1 KB changed in 10 MB", "", 512, 256, "", unit="KB"),
+    _at_most("10-block", 10, "longest block of the event loop by 10 MB", "", 20, 5, "", unit="ms"),
     _at_most("11-import", 11, "import pandora_db", "", 250, 180, "", unit="ms"),
     _at_most("11-memory", 11, "memory of an idle JobDb on SQLite", "", 60, 40, "", unit="MB"),
 )

@@ -17,7 +17,7 @@ from statistics import median
 from benchmarks.archive import FIRST_REQUEST, fill_archive
 from benchmarks.raw_postgres import fresh_database
 from benchmarks.rounds import Plan, Result, in_loop, repeat
-from pandora_db import Job, JobDb, JobStatus, NotFound, Stage
+from pandora_db import Job, JobDb, JobStatus, Limits, NotFound, Stage
 
 LIVE = 120
 _SMALL = 1_000
@@ -152,7 +152,7 @@ class Bot:
 
     def calls(self) -> dict[str, Call]:
         """Every hot call by its name, to be made equally often in this order."""
-        return self._reading() | self._writing()
+        return self._reading() | self._writing() | self._working()
 
     def _reading(self) -> dict[str, Call]:
         db = self.db
@@ -211,6 +211,27 @@ class Bot:
             # Two calls inserted, so two delete.
             "delete_job": lambda: db.delete_job(next(left)),
             "delete_job, the rest": lambda: db.delete_job(next(left)),
+        }
+
+    def _working(self) -> dict[str, Call]:
+        """What a worker does; the job waits again afterwards."""
+        db = self.db
+        within = Limits(stage=50, author=50)
+
+        async def work(limits: Limits | None = None) -> None:
+            claims = await db.claim_jobs(Stage.DOWNLOADED, into=Stage.ENCODING, limits=limits)
+            for claim in claims:  # none while the table is empty
+                await db.load_checkpoint(claim)
+                await db.save_checkpoint(claim, {"next_segment": 12})
+                await db.update_job(claim, progress=0.5)
+                await db.renew_claims(claims)
+                await db.release_job(claim)
+
+        return {
+            "claim_jobs to release_job": work,
+            "the same within limits": lambda: work(within),
+            "has_lapsed": db.has_lapsed,
+            "recover": db.recover,
         }
 
 
