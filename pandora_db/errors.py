@@ -169,16 +169,26 @@ class OutcomeUnknown(PandoraDbError):
 class CheckpointCorrupt(PandoraDbError):
     """A stored checkpoint is damaged, of another job or stage, too large, or not readable here.
 
-    Nothing of it was used; `reason` says in words what is wrong.
+    Nothing of it was used; `reason` says in words what is wrong. `damaged` says that the stored
+    bytes are not those that were written; otherwise they are sound, and this program cannot read
+    them: a class that is not imported, a newer version, a package that is missing.
     """
 
-    def __init__(self, reason: str, *, job_id: int | None = None, stage: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        job_id: int | None = None,
+        stage: int | None = None,
+        damaged: bool = True,
+    ) -> None:
         where = f" of job {job_id}" if job_id is not None else ""
         where += f" at stage {stage}" if stage is not None else ""
         super().__init__(f"the checkpoint{where} cannot be read: {reason}")
         self.reason = reason
         self.job_id = job_id
         self.stage = stage
+        self.damaged = damaged
 
 
 class SchemaError(PandoraDbError):

@@ -51,10 +51,10 @@ class Opened(NamedTuple):
     payload: bytes
 
 
-def corrupt(reason: str, place: Place | None = None) -> NoReturn:
+def corrupt(reason: str, place: Place | None = None, *, damaged: bool = True) -> NoReturn:
     """Raise `CheckpointCorrupt`."""
     job_id, stage = place or (None, None)
-    raise CheckpointCorrupt(reason, job_id=job_id, stage=stage)
+    raise CheckpointCorrupt(reason, job_id=job_id, stage=stage, damaged=damaged)
 
 
 def is_manifest(blob: bytes) -> bool:
@@ -102,7 +102,11 @@ def open_blob(blob: object, *, kind: int, place: Place) -> Opened:
     if magic != _MAGIC:
         corrupt("it does not begin as a checkpoint does", place)
     if layout > FORMAT:
-        corrupt(f"it has format {layout}, this pandora_db knows {FORMAT}: upgrade it", place)
+        corrupt(
+            f"it has format {layout}, this pandora_db knows {FORMAT}: upgrade it",
+            place,
+            damaged=False,
+        )
     stored = blob[_FRONT:]
     digest = blob_digest(blob)
     if _checksum(place, blob[: _HEAD.size], stored) != digest:
@@ -159,6 +163,7 @@ def _decompress(stored: bytes, length: int, place: Place) -> bytes:
         corrupt(
             "it is compressed, and zstandard is not installed: pip install 'pandora-db[zstd]'",
             place,
+            damaged=False,
         )
     try:
         # The size in the frame decides how much memory is taken.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, compress
 from operator import sub
-from typing import Final
+from typing import Final, TypeVar
 
 FEWEST: Final = 64
 """A list that is shorter stays as it is."""
@@ -16,6 +16,7 @@ FEWEST: Final = 64
 MAX_PACKED: Final = 65_536
 """Integers in one pack; a longer run is cut before it comes here."""
 
+_Made = TypeVar("_Made")
 _BITMAP = 0
 _BYTE = 1
 _WIDTHS = {2: "H", 4: "I", 8: "Q"}
@@ -69,34 +70,41 @@ def _bitmap(steps: bytes) -> bytes:
     return int(flags.ljust(size * 8, b"\0").translate(_TO_DIGITS), 2).to_bytes(size, "big")
 
 
-def unpack_ints(data: bytes) -> list[int]:
-    """The ints of a pack; raises ValueError when it is none."""
+def unpack_ints(data: bytes, make: Callable[[Iterable[int]], _Made]) -> tuple[_Made, int]:
+    """What `make`, such as `list`, makes of the ints of a pack, and how many there are.
+
+    Raises:
+        ValueError: it is no pack.
+    """
     if len(data) < _HEAD.size:
         raise ValueError("integers cut short")
     width, first = _HEAD.unpack_from(data)
     body = data[_HEAD.size :]
-    values = _from_bitmap(first, body) if width == _BITMAP else _from_steps(first, width, body)
-    if values[-1] > _MOST:
-        raise ValueError("integers of more than 64 bits")
-    return values
+    if width == _BITMAP:
+        flags = _flags(body)
+        last, count = first + len(flags) - 1, flags.count(1)
+        values: Iterable[int] = compress(range(first, last + 1), flags)
+    else:
+        steps = _steps(width, body)
+        last, count = first + sum(steps), len(steps) + 1
+        values = accumulate(steps, initial=first)
+    if last > _MOST or count > MAX_PACKED:
+        raise ValueError("integers too many or too large")
+    return make(values), count
 
 
-def _from_bitmap(first: int, body: bytes) -> list[int]:
+def _flags(body: bytes) -> bytes:
     if not body or not body[0] & 0x80 or not body[-1] or len(body) > MAX_PACKED:
         raise ValueError("no such bitmap")
-    bits = int.from_bytes(body, "big")
-    if bits.bit_count() > MAX_PACKED:
-        raise ValueError("too many integers")
-    flags = f"{bits:b}".encode().translate(_TO_FLAGS)
-    return list(compress(range(first, first + len(flags)), flags))
+    return f"{int.from_bytes(body, 'big'):b}".encode().translate(_TO_FLAGS)
 
 
-def _from_steps(first: int, width: int, body: bytes) -> list[int]:
-    if width == _BYTE and len(body) < MAX_PACKED:
-        return list(accumulate(body, initial=first))
-    if width not in _WIDTHS or len(body) % width or len(body) // width >= MAX_PACKED:
+def _steps(width: int, body: bytes) -> Sequence[int]:
+    if width == _BYTE:
+        return body
+    if width not in _WIDTHS or len(body) % width:
         raise ValueError("no such differences")
     differences = array(_WIDTHS[width], body)
     if sys.byteorder == "little":
         differences.byteswap()
-    return list(accumulate(differences, initial=first))
+    return differences

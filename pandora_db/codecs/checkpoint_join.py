@@ -43,7 +43,7 @@ _TOO_DEEP = f"it is deeper than it says, or than {MAX_CHECKPOINT_DEPTH} levels"
 _TOO_MANY = "it has too many values"
 _packer = Packer()  # without hooks, it is done before another thread gets at it
 _SLICE = 0.001
-_Flat = TypeVar("_Flat", list[int], set[int], frozenset[int], list[UUID])
+_Ints = TypeVar("_Ints", list[int], set[int], frozenset[int])
 
 
 class _BadPayloadError(ValueError):
@@ -86,7 +86,8 @@ async def join_state(blobs: Sequence[bytes], *, place: Place) -> tuple[object, i
         reason = "it is too large" if size > MAX_CHECKPOINT else joining.add(opened)
         if reason is not None:
             # Outside every handler: the error in there may hold what was stored.
-            corrupt(reason, place)
+            # What its checksum vouches for is as it was written: it is this program that cannot.
+            corrupt(reason, place, damaged=reason == _MISSING)
         if time.perf_counter() - since > _SLICE:
             await asyncio.sleep(0)
             since = time.perf_counter()
@@ -107,19 +108,6 @@ class _Joining:
         self._depths: dict[int, int] = {}
         self._known: list[object] = []
         self._models: dict[str, type[BaseModel]] = {}
-        self._containers: dict[int, Callable[[bytes], object]] = {
-            types.TUPLE: lambda data: tuple(self._list(data)),
-            types.SET: lambda data: _set(self._list(data)),
-            types.FROZENSET: lambda data: frozenset(_set(self._list(data))),
-            types.PAIRS: lambda data: _pairs(self._list(data)),
-            types.MODEL: self._model,
-            types.UUID_LIST: lambda data: self._flat(types.decode_uuids(data)),
-            types.INT_LIST: lambda data: self._flat(self._ints(data)),
-            types.INT_SET: lambda data: self._flat(_distinct(self._ints(data))),
-            types.INT_FROZENSET: lambda data: self._flat(frozenset(_distinct(self._ints(data)))),
-            types.TABLE: self._table,
-            types.CUT: self._cut,
-        }
 
     def add(self, opened: Opened) -> str | None:
         """Unpack a segment and put its parts together; what is wrong with it, if anything."""
@@ -177,17 +165,17 @@ class _Joining:
     def _extension(self, code: int, data: bytes) -> object:
         if decode := types.DECODERS.get(code):
             return decode(data)
-        if not (container := self._containers.get(code)):
+        if not (container := _CONTAINERS.get(code)):
             raise _BadPayloadError(f"it holds a value of the unknown kind {code}")
         self._nest += 1
         if self._nest > MAX_CHECKPOINT_DEPTH + 1:
             raise _BadPayloadError(_TOO_DEEP)
         try:
-            return container(data)
+            return container(self, data)
         finally:
             self._nest -= 1
 
-    def _list(self, data: bytes) -> list[Any]:
+    def sequence(self, data: bytes) -> list[Any]:
         if len(data) > _SHORT:
             check_whole(data, MAX_CHECKPOINT_DEPTH)
         value: object = self._unpack(data)
@@ -195,15 +183,18 @@ class _Joining:
             raise _BadPayloadError("a part of it is no list")
         return value  # pyright: ignore[reportUnknownVariableType]
 
-    def _ints(self, data: bytes) -> list[int]:
-        values = unpack_ints(data)
-        self._items += len(values)
+    def ints(self, data: bytes, kind: type[_Ints]) -> _Ints:
+        values, count = unpack_ints(data, kind)
+        if len(values) != count:
+            raise _BadPayloadError("it has a member twice")
+        self._items += count
         if self._items > _MOST_ITEMS:
             raise _BadPayloadError(_TOO_MANY)
+        self._know(values, 1)
         return values
 
-    def _flat(self, values: _Flat) -> _Flat:
-        """Note that there is nothing to look for in it."""
+    def uuids(self, data: bytes) -> list[UUID]:
+        values = types.decode_uuids(data)
         self._know(values, 1)
         return values
 
@@ -211,12 +202,12 @@ class _Joining:
         self._depths[id(value)] = depth
         self._known.append(value)  # while it is there, no other value has its id
 
-    def _model(self, data: bytes) -> BaseModel:
-        name, unset, fields = self._list(data)
+    def model(self, data: bytes) -> BaseModel:
+        name, unset, fields = self.sequence(data)
         return self._build(name, unset, fields)
 
-    def _table(self, data: bytes) -> list[Any]:
-        head, keys, *columns = self._list(data)
+    def table(self, data: bytes) -> list[Any]:
+        head, keys, *columns = self.sequence(data)
         if (
             not columns
             or {list} != {type(keys), *map(type, columns)}
@@ -237,8 +228,8 @@ class _Joining:
             self._know(rows, 2)
         return rows
 
-    def _cut(self, data: bytes) -> object:
-        kind, meta, digests = self._list(data)
+    def cut(self, data: bytes) -> object:
+        kind, meta, digests = self.sequence(data)
         count, rest = divmod(len(digests), DIGEST)
         taken = self.parts[self._next : self._next + count]
         if rest or b"".join(part.digest for part in taken) != digests:
@@ -263,6 +254,23 @@ class _Joining:
             problem = type(error).__name__
         # Outside the handler: the error of a validator holds the values.
         raise _BadPayloadError(f"{name!a} does not take its fields ({problem})")
+
+
+# By functions, not by methods of an object: those would be a cycle, and keep what was read until
+# the next garbage collection.
+_CONTAINERS: dict[int, Callable[[_Joining, bytes], object]] = {
+    types.TUPLE: lambda to, data: tuple(to.sequence(data)),
+    types.SET: lambda to, data: _set(to.sequence(data)),
+    types.FROZENSET: lambda to, data: frozenset(_set(to.sequence(data))),
+    types.PAIRS: lambda to, data: _pairs(to.sequence(data)),
+    types.MODEL: _Joining.model,
+    types.UUID_LIST: _Joining.uuids,
+    types.INT_LIST: lambda to, data: to.ints(data, list),
+    types.INT_SET: lambda to, data: to.ints(data, set),
+    types.INT_FROZENSET: lambda to, data: to.ints(data, frozenset),
+    types.TABLE: _Joining.table,
+    types.CUT: _Joining.cut,
+}
 
 
 def _assemble(kind: int, parts: list[Any]) -> Any:  # noqa: ANN401, PLR0911
@@ -320,10 +328,6 @@ def _pairs(flat: list[Any]) -> dict[Any, Any]:
 def _set(members: list[Any]) -> set[Any]:
     if collide(members, len(members)):
         raise _BadPayloadError("its members collide")
-    return _distinct(members)
-
-
-def _distinct(members: list[Any]) -> set[Any]:
     whole = set(members)
     if len(whole) != len(members):
         raise _BadPayloadError("it has a member twice")

@@ -7,8 +7,6 @@ from typing import Any
 
 from msgpack import Unpacker, unpackb
 
-from pandora_db.models.limits import MAX_SEGMENT
-
 _STACK = 1024
 _LIST_OF_ONE = b"\x91"
 _NIL = b"\xc0"
@@ -23,16 +21,18 @@ def check_whole(data: bytes, levels: int) -> None:
         ValueError: it is not; MessagePack raises others.
     """
     # The unpacker's stack has a fixed size: what stands in front leaves `levels` of it.
-    _walk(_LIST_OF_ONE * (_STACK - levels) * _FIXED_STACK + data)
+    _walk(_LIST_OF_ONE * (_STACK - levels) if _FIXED_STACK else b"", data)
     if not _FIXED_STACK and _levels(unpackb(data)) > levels:
         raise ValueError("too deep")
 
 
-def _walk(data: bytes) -> None:
-    walk = Unpacker(read_size=1024, max_buffer_size=_STACK + MAX_SEGMENT)
+def _walk(front: bytes, data: bytes) -> None:
+    size = len(front) + len(data)
+    walk = Unpacker(read_size=size, max_buffer_size=size)
+    walk.feed(front)
     walk.feed(data)
     walk.skip()
-    if walk.tell() != len(data):
+    if walk.tell() != size:
         raise ValueError("something follows the value")
 
 
@@ -49,11 +49,11 @@ def _levels(value: object) -> int:
 def _has_fixed_stack() -> bool:
     """Whether this msgpack goes exactly so deep: the C one does, the Python one does not."""
     try:
-        _walk(_LIST_OF_ONE * _STACK + _NIL)
+        _walk(_LIST_OF_ONE * _STACK, _NIL)
     except Exception:  # noqa: BLE001 - RecursionError, or whatever another version raises
         return False
     try:
-        _walk(_LIST_OF_ONE * (_STACK + 1) + _NIL)
+        _walk(_LIST_OF_ONE * (_STACK + 1), _NIL)
     except Exception:  # noqa: BLE001 - StackError
         return True
     return False

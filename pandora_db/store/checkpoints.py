@@ -124,8 +124,8 @@ class Checkpoints(JobStates):
                 state and its version, and may be a coroutine function.
 
         Raises:
-            CheckpointCorrupt: no good copy is left, or the state is of a newer version, or of an
-                older one without `upgrade`.
+            CheckpointCorrupt: no good copy is left; or this program cannot read a sound one, such
+                as one of a newer version, or of an older one without `upgrade`.
             InvalidInput: an id without a stage, or another bad argument.
         """
         claim = job_id if isinstance(job_id, Claim) else None
@@ -148,6 +148,8 @@ class Checkpoints(JobStates):
             try:
                 state, found = await join_state(await self._parts(place, seq, data), place=place)
             except CheckpointCorrupt as error:
+                if not error.damaged:
+                    raise
                 failure = error
                 log.warning("checkpoint %d of job %d is damaged: %s", seq, place.job_id, error)
                 await self._session.take("mark_checkpoint_damaged", {**place._asdict(), "seq": seq})
@@ -295,4 +297,4 @@ async def _in_version(
     else:
         made = upgrade(state, found)
         return await made if inspect.isawaitable(made) else made
-    raise CheckpointCorrupt(reason, job_id=place.job_id, stage=place.stage)
+    raise CheckpointCorrupt(reason, job_id=place.job_id, stage=place.stage, damaged=False)

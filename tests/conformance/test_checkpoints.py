@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,6 +208,23 @@ async def test_when_no_good_copy_is_left_load_checkpoint_says_so(db: JobDb, raw:
         await db.load_checkpoint(claim.job_id, stage=Stage.ENCODING)
 
     assert (caught.value.job_id, caught.value.stage) == (claim.job_id, Stage.ENCODING)
+
+
+async def test_a_sound_checkpoint_that_cannot_be_read_is_not_passed_over(
+    db: JobDb, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older state in its place would undo work without a word."""
+    claim = await claimed(db)
+    await db.save_checkpoint(claim, {"n": 1})
+    await db.save_checkpoint(claim, CopyState(done={1}, target=Path()))
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, CopyState.__module__)
+        with pytest.raises(CheckpointCorrupt, match="must be imported") as caught:
+            await db.load_checkpoint(claim)
+
+    assert not caught.value.damaged
+    assert not any(damaged for (damaged,) in raw("SELECT damaged FROM job_checkpoints"))
+    assert await db.load_checkpoint(claim) == CopyState(done={1}, target=Path())
 
 
 async def test_a_missing_part_is_noticed(db: JobDb, raw: Raw) -> None:

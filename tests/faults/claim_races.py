@@ -27,6 +27,7 @@ BATCHES = (1, 1, 2, 10, 50, 100)
 LATEST = 6
 PAUSE = 0.004
 MOST_SAVES = 10
+LARGE = 0.1
 
 
 class Race:
@@ -56,6 +57,8 @@ class Race:
             done = 0
             while done < rounds:
                 count = min(self._chance.choice(BATCHES), rounds - done)
+                if race == self._save_against_recover:
+                    count = min(count, MOST_SAVES)
                 jobs = await self._one.insert_jobs([make_job("race")] * count)
                 await race(jobs)
                 await self._check(jobs)
@@ -170,12 +173,15 @@ class Race:
             await a.save_checkpoint(claim, {"n": 1})
         await self._expire(jobs)
         # A large state is written in several statements.
-        late = {"n": 2, "blob": self._chance.randbytes(self._chance.choice((10, 10, 600_000)))}
+        late = {
+            "n": 2,
+            "blob": self._chance.randbytes(600_000 if self._chance.random() < LARGE else 10),
+        }
         saves, found = await self._together(
-            [lambda c=c: a.save_checkpoint(c, late) for c in claims[:MOST_SAVES]],
+            [lambda c=c: a.save_checkpoint(c, late) for c in claims],
             [lambda: self._take_over(b, jobs)],
         )
-        for claim, saved in zip(claims, saves, strict=False):
+        for claim, saved in zip(claims, saves, strict=True):
             _, state = found[0][claim.job_id]
             self._judge_write(claim.job_id, saved, state == late, state in (late, {"n": 1}))
         await self._finish([claim for claim, _ in found[0].values()])

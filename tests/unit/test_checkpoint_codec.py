@@ -61,7 +61,7 @@ def test_ascending_ints_are_packed_and_others_are_not(values: list[int], in_orde
 
     assert (packed is not None) == (values != [] and values == sorted(values))
     if packed is not None:
-        assert checkpoint_ints.unpack_ints(packed) == values
+        assert checkpoint_ints.unpack_ints(packed, list) == (values, len(values))
         assert len(packed) <= 9 + 8 * len(values)
 
 
@@ -149,7 +149,7 @@ def _laughs() -> Any:
         ([OrderedDict(a=1)], "state[0] is a value of type OrderedDict;"),
         ([OrderedDict(a=1)] * 20, "state[0] is a value of type OrderedDict;"),
         ([{"one": 1}] * 20 + [{Word.ONE: 2}], "a key of state[20] is "),
-        ([{"a": 1, "b": {"c": [object()]}}] * 20, "state[0]['b']['c'][0] is a value of type object"),
+        ([{"a": 1, "b": {"c": [object()]}}] * 20, "state[0]['b']['c'][0] is a value of type ob"),
         ([Record(1)], "state[0] is a value of type Record;"),
         ([Text("x")], "state[0] is "),
         ([ExtType(1, b"x")], "state[0] is a value of type ExtType;"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -252,6 +253,19 @@ async def test_others_run_meanwhile() -> None:
     # How long each turn takes is for the benchmark to say; that there are many, for this test.
     assert encoded > 20
     assert len(ticks) - encoded > 20
+
+
+async def test_nothing_waits_for_the_garbage_collector() -> None:
+    states = [{"a": [1, (2, {3})], 4: [{"b": n} for n in range(20)]}, {"files": _records(3_000)}]
+    await _join(await _split(states))
+    gc.collect()
+    gc.disable()
+    try:
+        for state in states:
+            await _join(await _split(state))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 ENTRIES = st.lists(

@@ -27,6 +27,6 @@ def unpackb(
     strict_map_key: bool = True,
     object_pairs_hook: Callable[[list[tuple[Any, Any]]], object] | None = None,
     ext_hook: Callable[[int, bytes], object] = ...,
-) -> Any: ...
+) -> Any: ...  # noqa: ANN401 - whatever was packed
 
 class UnpackException(Exception): ...
