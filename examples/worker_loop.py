@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from pandora_db import Claim, Job, JobDb, LeaseLost, Limits, Stage
 
@@ -61,6 +62,12 @@ async def worker(db: JobDb, way: Way, work: Work, limits: Limits | None = None) 
             await db.fail_job(claim, error, final=True)
         except OSError as error:
             await db.fail_job(claim, error, retry_in=0.05)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on
+            await db.fail_job(claim, error)
+        except asyncio.CancelledError:  # the program ends: let others have the job at once
+            with suppress(LeaseLost):
+                await db.release_job(claim)
+            raise
 
 
 async def main(url: str) -> None:

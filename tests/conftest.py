@@ -113,8 +113,8 @@ def db_url(dialect: str, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def db(db_url: str) -> AsyncIterator[JobDb]:
-    """An open handle on a migrated database."""
-    async with JobDb.open(db_url) as handle:
+    """An open handle on a migrated database, which looks for lost workers' jobs only when asked."""
+    async with JobDb.open(db_url, sweep=None) as handle:
         yield handle
 
 

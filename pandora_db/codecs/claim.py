@@ -79,7 +79,10 @@ def waiting_before(into: Stage) -> tuple[Stage, ...]:
 
 @cache
 def ending(stage: Stage, kind: StageKind) -> Stage:
-    """The stage of that kind in the pipeline of `stage`."""
+    """The stage of that kind in the pipeline of `stage`: the last one, as in recover_jobs.
+
+    Of CANCELLED and DECLINED it is CANCELLED: somebody had begun.
+    """
     pipeline = stage_info(stage).pipeline
     codes = (
         info.code for info in STAGES.values() if (info.pipeline, info.kind) == (pipeline, kind)
@@ -87,10 +90,10 @@ def ending(stage: Stage, kind: StageKind) -> Stage:
     return Stage(max(codes))
 
 
-def check_seconds(value: object, field: str, *, least: float = 0.0) -> float:
+def check_seconds(value: object, field: str) -> float:
     """A number of seconds, up to a year; raises `InvalidInput`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _YEAR:
-        refuse(field, value, f"a number of seconds from {least:g} to {_YEAR} (a year)")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _YEAR:
+        refuse(field, value, f"a number of seconds from 0 to {_YEAR} (a year)")
     return float(value)
 
 

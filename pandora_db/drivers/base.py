@@ -119,7 +119,7 @@ class Driver(Session, Protocol):
         ...
 
     def pulse(self) -> Pulse:
-        """A way to the database that needs neither the event loop nor a free connection."""
+        """A way to the database that needs neither the event loop nor a turn in its queues."""
         ...
 
 

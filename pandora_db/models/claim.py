@@ -30,7 +30,7 @@ class Claim:
 
     Attributes:
         job: the row as it was claimed.
-        token: compared by every write under this claim; never given out twice.
+        token: compared by every write under this claim; never given out twice for a job.
         stage: the working stage that it was claimed into.
         lease: seconds that the lease lasts after each renewal.
         owner: the worker, that is the handle, that made the claim.
@@ -52,14 +52,14 @@ class Claim:
         self.origin = origin
         self.lease = lease
         self.hold = Hold(job.hold)
-        self.deadline: float | None = None  # loop time from when on it is not renewed
+        self.deadline: float | None = None  # time.monotonic() from when on it is not renewed
         self.saved: object = None  # what the store knows of its checkpoints
         self._saving: asyncio.Lock | None = None
         self._lost: str | None = None
         self._ended = False
         self.ending = 0
         self._loop = asyncio.get_running_loop()
-        self._told: asyncio.Future[str] | None = None
+        self._told: asyncio.Future[str | None] | None = None
         self._body: asyncio.Task[object] | None = None
         self._stopped = False  # the body was cancelled by us
 
@@ -99,9 +99,9 @@ class Claim:
         """The error that says why it is lost."""
         return LeaseLost(self.job_id, self.token, self._lost or "it has ended")
 
-    async def wait_lost(self) -> str:
-        """Wait until the claim is lost; the reason. Does not return for one that ends well."""
-        if self._lost is not None:
+    async def wait_lost(self) -> str | None:
+        """Wait until the claim is over: the reason why it was lost, None when it ended well."""
+        if self._lost is not None or self._ended:
             return self._lost
         if self._told is None:
             self._told = self._loop.create_future()
@@ -120,6 +120,8 @@ class Claim:
     def end(self) -> None:
         """Note that it ended well."""
         self._ended = True
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)
 
     def reopen(self) -> None:
         """Its end was undone, with the transaction that it was written in."""
@@ -205,7 +207,6 @@ class Backoff(InputModel):
 
     def wait(self, attempt: int, chance: float) -> float:
         """Seconds to wait after attempt number `attempt`; `chance` is 0 … 1."""
-        # 0 … most, however large the power would become.
-        growth = self.factor ** min(attempt - 1, 64)
-        wait = min(self.first * growth, self.most)
-        return wait * (1 + self.jitter * (2 * chance - 1))
+        growth = self.factor ** min(attempt - 1, 64)  # no power too large for a float
+        wait = self.first * growth * (1 + self.jitter * (2 * chance - 1))
+        return min(wait, self.most)

@@ -49,6 +49,8 @@ class Sweeper:
                 if not failing:
                     log.warning("the sweep for lost workers failed: %s", error)
                 failing = True
+            except Exception:
+                log.exception("the sweep for lost workers failed")
             await asyncio.sleep(self._seconds * random.uniform(0.8, 1.0))  # noqa: S311
 
     async def _sweep(self) -> None:

@@ -21,7 +21,7 @@ from pandora_db.codecs.checkpoint import (
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_claim, check_into
 from pandora_db.codecs.stage import Stage
-from pandora_db.drivers.base import Session, Unit
+from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
 from pandora_db.models.claim import Claim
 from pandora_db.store.claim_ends import lost
@@ -71,8 +71,9 @@ class Checkpoints(JobStates):
     async def save_checkpoint(self, claim: Claim, state: object, *, version: int = 1) -> None:
         """Keep the state of the work; whoever claims the job for this stage next finds it.
 
-        Only what changed since the last checkpoint is written, in segments of at most 256 KB, and
-        an unchanged state writes nothing. The two newest are kept until the stage is finished.
+        Of a large state only what changed is written, in segments of at most 256 KB, and an
+        unchanged one writes nothing; under a new claim that holds after `load_checkpoint`. The two
+        newest are kept until the stage is finished. The state must not change during the call.
 
         Args:
             claim: the claim under which the work is done.
@@ -114,7 +115,8 @@ class Checkpoints(JobStates):
         """The newest good checkpoint of a job at a stage; None when there is none.
 
         A damaged one is passed over for the one before, with a warning in the log; its bytes are
-        kept for inspection until the stage is finished.
+        kept for inspection until the stage is finished. The lease is not looked at, and a job that
+        is not there has no checkpoint.
 
         Args:
             job_id: the claim under which the work goes on, or the id of a job to look at.
@@ -129,38 +131,50 @@ class Checkpoints(JobStates):
             InvalidInput: an id without a stage, or another bad argument.
         """
         claim = job_id if isinstance(job_id, Claim) else None
-        if isinstance(job_id, Claim):
-            self._leases.check(job_id)
-            place = Place(job_id.job_id, job_id.stage.value)
-        else:
-            if stage is None:
-                raise InvalidInput(
-                    "stage is missing: give a claim, or an id and a stage", field="stage"
-                )
-            place = Place(check_id(job_id), check_into(stage).value)
+        place = self._place(job_id, stage)
         if version is not None:
             check_int(version, "version", 0, _MAX_VERSION)
         heads = await self._session.read("get_checkpoint_heads", place._asdict())
-        failure: CheckpointCorrupt | None = None
+        if not heads:
+            return None
+        number, state, found = await self._newest_good(heads, place, claim)
+        if claim is not None and (claim.saved is None or number):
+            known = _known(heads[number:], place)
+            claim.saved = self._kept(known._replace(last=heads[0][0], checked=True))
+        return await _in_version(state, found, version, upgrade, place)
+
+    def _place(self, job_id: int | Claim, stage: object) -> Place:
+        if isinstance(job_id, Claim):
+            self._leases.check(job_id)
+            return Place(job_id.job_id, job_id.stage.value)
+        check_id(job_id)
+        if stage is None:
+            raise InvalidInput(
+                "stage is missing: give a claim, or an id and a stage", field="stage"
+            )
+        return Place(job_id, check_into(stage).value)
+
+    async def _newest_good(
+        self, heads: Sequence[Row], place: Place, claim: Claim | None
+    ) -> tuple[int, object, int]:
+        """Which of the heads it is, with its state and version; marks those that are damaged."""
+        failure = CheckpointCorrupt("every copy is damaged", **place._asdict())
         for number, (seq, damaged, data) in enumerate(heads):
             if damaged:
                 continue
             try:
-                state, found = await join_state(await self._parts(place, seq, data), place=place)
+                state, version = await join_state(await self._parts(place, seq, data), place=place)
             except CheckpointCorrupt as error:
                 if not error.damaged:
                     raise
                 failure = error
                 log.warning("checkpoint %d of job %d is damaged: %s", seq, place.job_id, error)
-                await self._session.take("mark_checkpoint_damaged", {**place._asdict(), "seq": seq})
-                continue
-            if claim is not None and claim.saved is None:
-                known = _known(heads[number:], place)
-                claim.saved = self._kept(known._replace(last=heads[0][0], checked=True))
-            return await _in_version(state, found, version, upgrade, place)
-        if failure is not None:
-            raise failure
-        return None
+                if claim is not None:  # who only looks changes nothing
+                    args = {**place._asdict(), "seq": seq, "token": claim.token}
+                    await self._session.take("mark_checkpoint_damaged", args)
+            else:
+                return number, state, version
+        raise failure
 
     async def _known(self, place: Place) -> Saved:
         return _known(await self._session.read("get_checkpoint_heads", place._asdict()), place)

@@ -116,7 +116,7 @@ class Claims(ClaimEnds):
 
         Raises:
             InvalidInput: a stage that does not wait or does not work, a lease shorter than the
-                heartbeat, or another bad argument; nothing was claimed.
+                heartbeat or as short, or another bad argument; nothing was claimed.
         """
         start, end = check_route(stage, into)
         wanted = check_int(limit, "limit", 1, _MOST)
@@ -168,6 +168,7 @@ class Claims(ClaimEnds):
         given = [check_claim(claim, "claims") for claim in claims]
         for claim in given:
             self._leases.check(claim)
+        given = [claim for claim in given if not claim.lost]
         found = list(await self._session.take("renew_leases", lease_args(given)))
         if len(found) < len(given):  # lost, or held by another transaction just now
             found += await self._session.read("find_leases", lease_args(given))
@@ -192,26 +193,32 @@ class Claims(ClaimEnds):
             return found
         loop = asyncio.get_running_loop()
         cursor = self._leases.cursor(query.key)
-        claims: list[Claim] = []
+        last: JobRow | None = None
+        taken: dict[int, Claim] = {}  # by job: a lost answer is found with those before it
         while True:
             began = loop.time()
             start = cursor.start(began)
-            wanted = query.limit - len(claims)
-            rows = await self._session.take(
-                "claim_jobs", query.begin(start) | {"limit": wanted}, query.when(start),
-                found_by="find_claims",
-            )  # fmt: skip
-            made = self._claims(rows, query)
-            claims += made
+            wanted = query.limit - len(taken)
+            try:
+                rows = await self._session.take(
+                    "claim_jobs", query.begin(start) | {"limit": wanted}, query.when(start),
+                    found_by="find_claims",
+                )  # fmt: skip
+            except PandoraDbError:
+                if not taken:
+                    raise
+                break  # those of the first round are claimed
+            made = self._claims([row for row in rows if row[0] not in taken], query)
+            taken |= {claim.job_id: claim for claim in made}
             last = made[-1].job if made else None
             cursor.note(start, last, began, loop.time(), full=len(made) == wanted)
             if start is None or len(made) == wanted:
                 break
         if cursor.is_suspicious and last is not None:
-            head = await self._time(query, None)
-            cursor.judge(head, await self._time(query, place_of(last)))
-        claims.sort(key=_in_queue)
-        return claims
+            with suppress(PandoraDbError):  # it is only a measurement
+                head = await self._time(query, None)
+                cursor.judge(head, await self._time(query, place_of(last)))
+        return sorted(taken.values(), key=_in_queue)
 
     async def _time(self, query: _Query, place: Place | None) -> float:
         """Seconds to find the first waiting job, from the head of the queue or behind a place."""

@@ -1,4 +1,4 @@
-"""Moving jobs along, changing what may change, and taking them out."""
+"""Moving jobs along, holding them, and taking them out."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Standstill:
 
 
 class JobStates(Repository):
-    """The part that `JobMoves` and `JobUpdates` stand on."""
+    """The part that moves, updates, claims and checkpoints stand on."""
 
     async def _write(
         self,

@@ -16,6 +16,6 @@ class Store(JobInserts, Claims, Checkpoints, JobMoves, JobUpdates, JobQueries, R
     """The permanent job log on one session.
 
     Every call checks its arguments before any SQL, and returns after its commit; inside a
-    transaction that commit is the transaction's. Every call that changes a job takes an
+    transaction that commit is the transaction's. Every call that moves a job takes an
     `operation_id`, by which a call whose answer was lost is repeated without being done twice.
     """

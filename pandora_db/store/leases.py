@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 from weakref import WeakSet
@@ -47,11 +48,10 @@ class Leases:
 
     def adopt(self, claims: Iterable[Claim]) -> None:
         """Renew the leases of these from now on."""
-        now = asyncio.get_running_loop().time()
         added = False
         for claim in claims:
-            if self.settings.deadline is not None:
-                claim.deadline = now + self.settings.deadline
+            if claim.deadline is None and self.settings.deadline is not None:
+                claim.deadline = time.monotonic() + self.settings.deadline
             with self._lock:
                 self._claims.add(claim)
             added = True

@@ -29,7 +29,8 @@ class Recovery(Repository):
 
         Each waits again where it was claimed, with its checkpoint; one whose attempts are used up,
         or whose policy says so, fails as interrupted. Every handle does this by itself every
-        `sweep` seconds; any number of processes may at once. No job of a living worker is touched.
+        `sweep` seconds; any number of processes may at once. No job is touched whose lease is
+        renewed.
 
         Args:
             unowned: what becomes of jobs at work that never had a lease (libpndb's, or put there by

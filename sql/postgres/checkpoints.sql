@@ -51,6 +51,12 @@ USING unnest(:seqs::integer[], :parts::integer[]) AS old (seq, part)
 WHERE checkpoint.job_id = :job_id::bigint AND checkpoint.stage = :stage::smallint
   AND checkpoint.seq = old.seq AND checkpoint.part = old.part
 
+-- What was written with it is kept for inspection; none of that is part of an earlier one.
 -- name: mark_checkpoint_damaged :none
-UPDATE {schema}.job_checkpoints SET damaged = TRUE
-WHERE job_id = :job_id::bigint AND stage = :stage::smallint AND seq = :seq::integer AND part = 0
+WITH held AS MATERIALIZED (
+    SELECT job_id FROM {schema}.jobs
+    WHERE job_id = :job_id::bigint AND lease_token = :token::bigint
+    FOR NO KEY UPDATE
+)
+UPDATE {schema}.job_checkpoints AS checkpoint SET damaged = TRUE FROM held
+WHERE checkpoint.job_id = held.job_id AND stage = :stage::smallint AND seq = :seq::integer

@@ -30,6 +30,8 @@ DELETE FROM {schema}.job_checkpoints
 WHERE job_id = :job_id AND stage = :stage
   AND (seq, part) IN (SELECT value, json_extract(:parts, '$[' || key || ']') FROM json_each(:seqs))
 
+-- What was written with it is kept for inspection; none of that is part of an earlier one.
 -- name: mark_checkpoint_damaged :none
 UPDATE {schema}.job_checkpoints SET damaged = TRUE
-WHERE job_id = :job_id AND stage = :stage AND seq = :seq AND part = 0
+WHERE job_id = (SELECT job_id FROM {schema}.jobs WHERE job_id = :job_id AND lease_token = :token)
+  AND stage = :stage AND seq = :seq

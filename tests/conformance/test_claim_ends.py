@@ -340,7 +340,7 @@ async def test_a_late_write_is_refused_while_another_worker_has_the_job(
 ) -> None:
     claim = await claimed(db)
     raw("UPDATE jobs SET lease_until = '2000-01-01 00:00:00'")
-    async with JobDb.open(db_url) as other:
+    async with JobDb.open(db_url, sweep=None) as other:
         assert (await other.recover()).requeued == (claim.job_id,)
         taken = await other.claim_job(claim.job_id, into=Stage.ENCODING)
         assert taken is not None
@@ -357,11 +357,12 @@ async def test_a_late_write_that_waits_for_the_take_over_is_refused(
 ) -> None:
     """The late writer waits for the row's lock, and is looked at again when it gets it."""
     claim = await claimed(db)
-    async with JobDb.open(db_url) as other:
+    async with JobDb.open(db_url, sweep=None) as other:
         async with other.transaction() as tx:
             await tx.requeue_job(claim.job_id)
             writing = asyncio.create_task(LATE[late](db, claim))  # type: ignore[arg-type]
             await asyncio.sleep(0.05)
+            assert not writing.done()
         with pytest.raises(LeaseLost):
             await writing
         row = await other.get_job(claim.job_id)

@@ -21,6 +21,7 @@ from pandora_db import (
     Limits,
     NotFound,
     Stage,
+    StatementTimeout,
 )
 from pandora_db.testing import insert_job_at, make_job
 from tests.support.raw import Raw
@@ -78,7 +79,7 @@ async def test_every_claim_has_another_token(db: JobDb) -> None:
 
 async def test_no_two_callers_get_the_same_job(db: JobDb, db_url: str) -> None:
     ids = await db.insert_jobs(make_job() for _ in range(300))
-    async with JobDb.open(db_url) as other:
+    async with JobDb.open(db_url, sweep=None) as other:
 
         async def drain(one: JobDb, limit: int) -> list[int]:
             taken: list[int] = []
@@ -159,7 +160,7 @@ async def test_claim_job_takes_one_by_its_id(db: JobDb) -> None:
 
 async def test_claim_job_waits_for_a_row_that_somebody_changes(db: JobDb, db_url: str) -> None:
     job_id = await db.insert_job(make_job())
-    async with JobDb.open(db_url) as other:
+    async with JobDb.open(db_url, sweep=None) as other:
         async with other.transaction() as tx:
             await tx.update_job(job_id, priority=1)
             claiming = asyncio.create_task(db.claim_job(job_id, into=Stage.DOWNLOADING))
@@ -201,7 +202,7 @@ async def test_limits_hold_over_all_workers(
     db: JobDb, db_url: str, limits: Limits, most: int
 ) -> None:
     await busy_queue(db)
-    async with JobDb.open(db_url) as other:
+    async with JobDb.open(db_url, sweep=None) as other:
         found = await asyncio.gather(
             *(one.claim_jobs(**DOWNLOAD, limit=limit, limits=limits)
               for one in (db, other) * 4 for limit in (1, 2, 5))
@@ -241,13 +242,62 @@ async def test_limits_look_beyond_those_who_are_full(db: JobDb) -> None:
     assert ids[-1] == last
 
 
-async def test_a_more_urgent_job_goes_first_however_slow_claims_were(db: JobDb) -> None:
-    for _ in range(8):
-        await db.insert_jobs(make_job(author="a") for _ in range(12))
-        for _ in range(4):
-            await db.claim_jobs(**DOWNLOAD)
-        urgent = await db.insert_job(make_job(priority=10))
-        assert await ids_of(db) == [urgent]
+async def with_a_cursor_on(db: JobDb, count: int) -> None:
+    """Claim some jobs, as if the head of the queue had been found to cost much time."""
+    await db.claim_jobs(**DOWNLOAD, limit=count)
+    (cursor,) = db._leases._cursors.values()
+    cursor.judge(head=5.0, behind=0.001)
+    cursor._due = asyncio.get_running_loop().time() + 100
+
+
+async def test_claims_go_on_behind_the_last_one_and_look_at_the_head_when_that_is_not_enough(
+    db: JobDb,
+) -> None:
+    ids = await db.insert_jobs(make_job(requested_at=100 + n) for n in range(10))
+    await with_a_cursor_on(db, 3)
+    before = await db.insert_job(make_job(requested_at=50))
+
+    assert await ids_of(db, limit=2) == ids[3:5]
+    assert await ids_of(db, limit=7) == [before, *ids[5:]]
+    assert await ids_of(db) == []
+
+
+async def test_an_answer_that_is_lost_in_the_second_round_gives_no_job_twice(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found again with what the first round took."""
+    ids = await db.insert_jobs(make_job() for _ in range(5))
+    await with_a_cursor_on(db, 2)
+    driver: Any = db._driver
+    take = type(driver).take
+
+    async def lost(name: str, args: Any, when: Any = frozenset(), **options: Any) -> Any:
+        rows = await take(driver, name, args, when, **options)
+        if name == "claim_jobs" and "after" not in when:
+            return await driver.read("find_claims", args)
+        return rows
+
+    monkeypatch.setattr(driver, "take", lost)
+    assert await ids_of(db, limit=9) == ids[2:]
+
+
+async def test_an_error_in_the_second_round_keeps_what_the_first_took(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await db.insert_jobs(make_job() for _ in range(5))
+    await with_a_cursor_on(db, 2)
+    driver: Any = db._driver
+    take = type(driver).take
+
+    async def failing(name: str, args: Any, when: Any = frozenset(), **options: Any) -> Any:
+        if name == "claim_jobs" and "after" not in when:
+            raise StatementTimeout("too long")
+        return await take(driver, name, args, when, **options)
+
+    monkeypatch.setattr(driver, "take", failing)
+    assert await ids_of(db, limit=9) == ids[2:]
+    with pytest.raises(StatementTimeout):
+        await db.claim_jobs(**DOWNLOAD)
 
 
 async def test_filters_by_author_leave_nothing_behind(db: JobDb) -> None:

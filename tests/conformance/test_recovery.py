@@ -194,7 +194,7 @@ async def test_recover_in_many_processes_at_once_takes_each_job_once(
     await db.insert_jobs(make_job() for _ in range(700))
     claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=700)
     raw(EXPIRE)
-    async with JobDb.open(db_url) as two, JobDb.open(db_url) as three:
+    async with JobDb.open(db_url, sweep=None) as two, JobDb.open(db_url, sweep=None) as three:
         reports = await asyncio.gather(*(one.recover() for one in (db, two, three) * 2))
 
     found = sorted(job_id for report in reports for job_id in report.requeued)
@@ -359,6 +359,39 @@ async def test_a_claim_past_its_deadline_is_not_renewed(db_url: str, raw: Raw) -
         await wait_until(lambda: raw("SELECT ready FROM jobs") == [(Stage.DOWNLOADED,)])
 
 
+async def test_renewing_moves_no_deadline(db_url: str) -> None:
+    settings: dict[str, Any] = {"lease": 5.0, "heartbeat": 0.1, "sweep": None, "deadline": 0.4}
+    async with JobDb.open(db_url, **settings) as db:
+        claim = await claimed(db)
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            await db.renew_claims([claim])
+        assert await asyncio.wait_for(claim.wait_lost(), 5) == "its deadline has passed"
+        assert await db.renew_claims([claim]) == []
+
+
+async def test_wait_lost_ends_with_the_claim(db: JobDb) -> None:
+    claim = await claimed(db)
+    waiting = asyncio.create_task(claim.wait_lost())
+    await asyncio.sleep(0)
+    await db.finish_job(claim, Stage.ENCODED)
+
+    assert await waiting is None
+    assert await claim.wait_lost() is None
+
+
+async def test_the_sweep_survives_what_nobody_foresaw(
+    db_url: str, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JobDb.open(db_url, sweep=0.1) as db:
+        await claimed(db)
+        monkeypatch.setattr(db, "has_lapsed", lambda: 1 / 0)
+        await asyncio.sleep(0.3)
+        monkeypatch.undo()
+        raw(EXPIRE)
+        await wait_until(lambda: raw("SELECT ready FROM jobs") == [(Stage.DOWNLOADED,)])
+
+
 async def test_renew_claims_tells_which_are_left(db: JobDb) -> None:
     one, other = await claimed(db), await claimed(db)
     await db.requeue_job(one.job_id)
@@ -370,7 +403,7 @@ async def test_renew_claims_tells_which_are_left(db: JobDb) -> None:
 
 
 async def test_an_owner_is_another_one_after_each_start(db: JobDb, db_url: str) -> None:
-    async with JobDb.open(db_url) as other:
+    async with JobDb.open(db_url, sweep=None) as other:
         assert db.owner != other.owner
 
 

@@ -219,9 +219,20 @@ class PostgresDriver:
                     raise translate(error, self._target) from error
                 failure = error
             if time.monotonic() > deadline:
-                operation = args.get("operation_id")
-                raise OutcomeUnknown(operation and UUID(operation), name) from failure
+                raise self._given_up(name, args, lost, failure) from failure
             await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter
+
+    def _given_up(
+        self,
+        name: str,
+        args: Args,
+        lost: asyncpg.Connection[asyncpg.Record] | None,
+        failure: BaseException | None,
+    ) -> PandoraDbError:
+        if lost is None and failure is not None:  # nothing was done
+            return translate(failure, self._target)
+        operation = args.get("operation_id")
+        return OutcomeUnknown(operation and UUID(operation), name)
 
     async def _find_taken(
         self,
