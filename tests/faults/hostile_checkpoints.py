@@ -185,7 +185,7 @@ async def fuzz(seed: int, rounds: int) -> Judge:
 
 
 async def _contents(state: object) -> list[bytes]:
-    from pandora_db.codecs.checkpoint_envelope import SEGMENT, open_blob
+    from pandora_db.codecs.checkpoint.envelope import SEGMENT, open_blob
 
     segments = await split_state(state, version=1, place=PLACE)
     return [open_blob(segment.blob, kind=SEGMENT, place=PLACE).payload for segment in segments]

@@ -13,10 +13,8 @@ import zstandard
 from msgpack import ExtType, packb
 
 from pandora_db import Stage
-from pandora_db.codecs import checkpoint_envelope as envelope
-from pandora_db.codecs import checkpoint_split as cuts
-from pandora_db.codecs import checkpoint_types as types
-from pandora_db.codecs.checkpoint import Place
+from pandora_db.codecs.checkpoint import Place, envelope, types
+from pandora_db.codecs.checkpoint import split as cuts
 from pandora_db.models.limits import MAX_SEGMENT
 from tests.support.checkpoints import SAMPLES, Clip
 

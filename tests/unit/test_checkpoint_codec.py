@@ -21,8 +21,11 @@ from msgpack import ExtType, UnpackException
 from pydantic import BaseModel
 
 from pandora_db import CheckpointCorrupt, InvalidInput
-from pandora_db.codecs import checkpoint_envelope, checkpoint_ints, checkpoint_walk
-from pandora_db.codecs.checkpoint import Place, join_state, split_state
+from pandora_db.codecs.checkpoint import (
+    Place,
+    join_state,
+    split_state,
+)
 from pandora_db.models.limits import MAX_CHECKPOINT_DEPTH, MAX_CHECKPOINT_ITEMS, MAX_CHECKPOINT_KEY
 from tests.support.checkpoints import (
     INTS,
@@ -57,11 +60,11 @@ async def test_any_state_comes_back(state: object) -> None:
 @given(INTS, st.booleans())
 def test_ascending_ints_are_packed_and_others_are_not(values: list[int], in_order: bool) -> None:
     values = sorted(values) if in_order else values
-    packed = checkpoint_ints.pack_ints(values) if values else None
+    packed = ints.pack_ints(values) if values else None
 
     assert (packed is not None) == (values != [] and values == sorted(values))
     if packed is not None:
-        assert checkpoint_ints.unpack_ints(packed, list) == (values, len(values))
+        assert ints.unpack_ints(packed, list) == (values, len(values))
         assert len(packed) <= 9 + 8 * len(values)
 
 
@@ -281,8 +284,8 @@ async def test_a_format_of_the_future_asks_for_an_upgrade() -> None:
 
 def _without_zstandard(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(sys.modules, "zstandard", None)
-    patch.setattr(checkpoint_envelope, "_codec", None)
-    patch.setattr(checkpoint_envelope, "_missing", False)
+    patch.setattr(envelope, "_codec", None)
+    patch.setattr(envelope, "_missing", False)
 
 
 async def test_without_zstandard_nothing_is_compressed_and_the_extra_is_named(
@@ -323,7 +326,7 @@ async def test_a_class_is_looked_for_among_the_imported_modules_only(
 async def test_a_class_that_is_no_enum_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pandora_db.codecs.checkpoint_types.class_name", lambda _kind: name)
+    monkeypatch.setattr("pandora_db.codecs.checkpoint.types.class_name", lambda _kind: name)
     (segment,) = await split_state([Colour.RED], version=1, place=PLACE)
     with pytest.raises(CheckpointCorrupt):
         await join_state([segment.blob], place=PLACE)
@@ -357,9 +360,9 @@ async def test_a_model_may_hold_what_its_type_says_and_a_root_model_its_root() -
 def test_levels_are_counted_whatever_msgpack_this_is(
     fixed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert checkpoint_walk._FIXED_STACK  # of the msgpack that the suite runs on
-    monkeypatch.setattr(checkpoint_walk, "_FIXED_STACK", fixed)
-    checkpoint_walk.check_whole(b"\x91" * 64 + b"\x80", 65)
+    assert walk._FIXED_STACK  # of the msgpack that the suite runs on
+    monkeypatch.setattr(walk, "_FIXED_STACK", fixed)
+    walk.check_whole(b"\x91" * 64 + b"\x80", 65)
     for bad, levels in ((b"\x91" * 64 + b"\x80", 64), (b"\xc0\xc0", 1), (b"\x92\xc0", 1)):
         with pytest.raises((ValueError, UnpackException)):
-            checkpoint_walk.check_whole(bad, levels)
+            walk.check_whole(bad, levels)

@@ -12,15 +12,15 @@ from uuid import UUID
 from msgpack import ExtType, Packer, unpackb
 from pydantic import BaseModel
 
-from pandora_db.codecs import checkpoint_split as cuts
-from pandora_db.codecs import checkpoint_types as types
-from pandora_db.codecs.checkpoint_classes import NoSuchClass, build_model, find_class
-from pandora_db.codecs.checkpoint_envelope import DIGEST, SEGMENT, Opened, Place, corrupt, open_blob
-from pandora_db.codecs.checkpoint_ints import unpack_ints
-from pandora_db.codecs.checkpoint_pack import collide
-from pandora_db.codecs.checkpoint_survey import CONTAINER_ITEMS, FLAT, KEYS, NATIVE_KEYS, measure
-from pandora_db.codecs.checkpoint_tables import MOST_ROWS
-from pandora_db.codecs.checkpoint_walk import check_whole
+from pandora_db.codecs.checkpoint import split as cuts
+from pandora_db.codecs.checkpoint import types
+from pandora_db.codecs.checkpoint.classes import NoSuchClass, build_model, find_class
+from pandora_db.codecs.checkpoint.envelope import DIGEST, SEGMENT, Opened, Place, corrupt, open_blob
+from pandora_db.codecs.checkpoint.ints import unpack_ints
+from pandora_db.codecs.checkpoint.pack import collide
+from pandora_db.codecs.checkpoint.survey import CONTAINER_ITEMS, FLAT, KEYS, NATIVE_KEYS, measure
+from pandora_db.codecs.checkpoint.tables import MOST_ROWS
+from pandora_db.codecs.checkpoint.walk import check_whole
 from pandora_db.models.limits import (
     MAX_CHECKPOINT,
     MAX_CHECKPOINT_DEPTH,

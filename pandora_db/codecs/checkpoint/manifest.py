@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pandora_db.codecs.checkpoint_envelope import MANIFEST, Place, corrupt, open_blob, seal
+from pandora_db.codecs.checkpoint.envelope import MANIFEST, Place, corrupt, open_blob, seal
 from pandora_db.models.checks import check_int
 from pandora_db.models.limits import MAX_ID, MAX_SEGMENTS
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from pandora_db.codecs.checkpoint_classes import model_fields, model_shape
+from pandora_db.codecs.checkpoint.classes import model_fields, model_shape
 
 FEWEST_ROWS: Final = 16
 MOST_ROWS: Final = 65_536

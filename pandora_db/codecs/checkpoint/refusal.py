@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pydantic import BaseModel
 
-from pandora_db.codecs.checkpoint_classes import model_fields
-from pandora_db.codecs.checkpoint_pack import collide, model_head
-from pandora_db.codecs.checkpoint_survey import KEYS, Family, family_of
-from pandora_db.codecs.checkpoint_types import Odd
+from pandora_db.codecs.checkpoint.classes import model_fields
+from pandora_db.codecs.checkpoint.pack import collide, model_head
+from pandora_db.codecs.checkpoint.survey import KEYS, Family, family_of
+from pandora_db.codecs.checkpoint.types import Odd
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import describe
 from pandora_db.models.limits import (
@@ -20,7 +20,7 @@ from pandora_db.models.limits import (
 )
 
 if TYPE_CHECKING:
-    from pandora_db.codecs.checkpoint_pack import Packing
+    from pandora_db.codecs.checkpoint.pack import Packing
 
 _FIELD = "state"
 _SHOWN = 40

@@ -27,10 +27,10 @@ from zlib import crc32
 
 from pydantic import BaseModel
 
-from pandora_db.codecs.checkpoint_classes import model_fields
-from pandora_db.codecs.checkpoint_envelope import SEGMENT, Place, seal
-from pandora_db.codecs.checkpoint_ints import may_ascend, pack_ints
-from pandora_db.codecs.checkpoint_pack import (
+from pandora_db.codecs.checkpoint.classes import model_fields
+from pandora_db.codecs.checkpoint.envelope import SEGMENT, Place, seal
+from pandora_db.codecs.checkpoint.ints import may_ascend, pack_ints
+from pandora_db.codecs.checkpoint.pack import (
     NOTHING,
     Packing,
     collide,
@@ -39,9 +39,9 @@ from pandora_db.codecs.checkpoint_pack import (
     map_header,
     model_head,
 )
-from pandora_db.codecs.checkpoint_refusal import Where, refuse_odd, step
-from pandora_db.codecs.checkpoint_survey import CONTAINER_ITEMS, NATIVE_KEYS, Survey
-from pandora_db.codecs.checkpoint_types import CUT, INT_LIST, Odd
+from pandora_db.codecs.checkpoint.refusal import Where, refuse_odd, step
+from pandora_db.codecs.checkpoint.survey import CONTAINER_ITEMS, NATIVE_KEYS, Survey
+from pandora_db.codecs.checkpoint.types import CUT, INT_LIST, Odd
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_int
 from pandora_db.models.limits import (

@@ -16,7 +16,7 @@ from uuid import UUID, SafeUUID
 
 from msgpack import packb, unpackb
 
-from pandora_db.codecs.checkpoint_classes import class_name, find_class
+from pandora_db.codecs.checkpoint.classes import class_name, find_class
 from pandora_db.models.limits import MAX_CHECKPOINT_INT, MAX_CHECKPOINT_KEY
 
 INT: Final = 1
@@ -28,7 +28,7 @@ UUID_: Final = 6
 DECIMAL: Final = 7
 PATH: Final = 8
 ENUM: Final = 9
-# Containers, see `checkpoint_pack`.
+# Containers, see `pack`.
 TUPLE: Final = 16
 SET: Final = 17
 FROZENSET: Final = 18

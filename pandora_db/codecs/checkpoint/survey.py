@@ -16,10 +16,10 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from pandora_db.codecs.checkpoint_classes import model_fields
-from pandora_db.codecs.checkpoint_ints import FEWEST, may_ascend
-from pandora_db.codecs.checkpoint_tables import FEWEST_ROWS, Table, table_of
-from pandora_db.codecs.checkpoint_types import ENCODERS, LEAST_SIZES, Odd
+from pandora_db.codecs.checkpoint.classes import model_fields
+from pandora_db.codecs.checkpoint.ints import FEWEST, may_ascend
+from pandora_db.codecs.checkpoint.tables import FEWEST_ROWS, Table, table_of
+from pandora_db.codecs.checkpoint.types import ENCODERS, LEAST_SIZES, Odd
 from pandora_db.models.limits import MAX_CHECKPOINT_DEPTH, MAX_CHECKPOINT_KEY
 
 PLAIN: Final = frozenset({type(None), bool, int, float})

@@ -11,12 +11,12 @@ from uuid import UUID
 from msgpack import ExtType, Packer
 from pydantic import BaseModel
 
-from pandora_db.codecs import checkpoint_types as types
-from pandora_db.codecs.checkpoint_classes import model_fields, model_shape
-from pandora_db.codecs.checkpoint_ints import may_ascend, pack_ints
-from pandora_db.codecs.checkpoint_survey import NATIVE_KEYS, Survey
-from pandora_db.codecs.checkpoint_tables import Table
-from pandora_db.codecs.checkpoint_types import ENCODERS, Odd, encode_enum
+from pandora_db.codecs.checkpoint import types
+from pandora_db.codecs.checkpoint.classes import model_fields, model_shape
+from pandora_db.codecs.checkpoint.ints import may_ascend, pack_ints
+from pandora_db.codecs.checkpoint.survey import NATIVE_KEYS, Survey
+from pandora_db.codecs.checkpoint.tables import Table
+from pandora_db.codecs.checkpoint.types import ENCODERS, Odd, encode_enum
 
 _REWRITTEN = frozenset({list, dict})
 _FEW_COLLISIONS: Final = 64
