@@ -23,8 +23,11 @@ from pydantic import BaseModel
 from pandora_db import CheckpointCorrupt, InvalidInput
 from pandora_db.codecs.checkpoint import (
     Place,
+    envelope,
+    ints,
     join_state,
     split_state,
+    walk,
 )
 from pandora_db.models.limits import MAX_CHECKPOINT_DEPTH, MAX_CHECKPOINT_ITEMS, MAX_CHECKPOINT_KEY
 from tests.support.checkpoints import (
