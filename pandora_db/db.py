@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -115,11 +116,16 @@ class JobDb(Store):
     async def _close(self) -> None:
         if self._driver.guard.elsewhere:  # thread and tasks belong to the parent, as all else
             return
-        if self._sweeper is not None:
-            await self._sweeper.stop()
-        await self._leases.settle()
-        await self._heartbeat.stop()
-        await self._driver.close()
+        try:
+            async with asyncio.timeout(self.settings.close_timeout):
+                if self._sweeper is not None:
+                    await self._sweeper.stop()
+                await self._leases.settle()
+                await self._heartbeat.stop()
+        except TimeoutError:
+            log.warning("close: claims that were to be given back are left to run out")
+        finally:
+            await self._driver.close()
 
     @property
     def dialect(self) -> Dialect:

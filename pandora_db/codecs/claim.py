@@ -17,6 +17,7 @@ from pandora_db.models.limits import MAX_AUTHOR, MAX_KEY
 
 __all__ = [
     "check_claim",
+    "check_claims",
     "check_into",
     "check_lease",
     "check_route",
@@ -35,6 +36,13 @@ def check_claim(value: object, field: str = "claim") -> Claim:
     if not isinstance(value, Claim):
         refuse(field, value, "a Claim, as claim_jobs() gives it")
     return value
+
+
+def check_claims(values: object) -> list[Claim]:
+    """Several `Claim`s; raises `InvalidInput`."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        refuse("claims", values, "several claims")
+    return [check_claim(value, "claims") for value in cast("Iterable[object]", values)]
 
 
 def check_into(value: object) -> Stage:

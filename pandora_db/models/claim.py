@@ -39,7 +39,8 @@ class Claim:
 
     __slots__ = (
         "__weakref__", "_body", "_ended", "_loop", "_lost", "_saving", "_stopped", "_told",
-        "deadline", "ending", "hold", "job", "lease", "origin", "owner", "saved", "stage", "token",
+        "deadline", "ending", "hold", "job", "last_saved", "lease", "origin", "owner", "saved",
+        "stage", "token",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Claim:
         self.hold = Hold(job.hold)
         self.deadline: float | None = None  # time.monotonic() from when on it is not renewed
         self.saved: object = None  # what the store knows of its checkpoints
+        self.last_saved = 0
         self._saving: asyncio.Lock | None = None
         self._lost: str | None = None
         self._ended = False
@@ -118,8 +120,11 @@ class Claim:
             self._stopped = self._body.cancel(f"the claim on job {self.job_id} was lost: {reason}")
 
     def end(self) -> None:
-        """Note that it ended well."""
+        """Note that it ended well; a transaction may still be undone."""
         self._ended = True
+
+    def over(self) -> None:
+        """Tell who waits for its loss that there will be none."""
         if self._told is not None and not self._told.done():
             self._told.set_result(None)
 

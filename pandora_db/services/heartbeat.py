@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Pulse
@@ -39,6 +40,8 @@ class Heartbeat:
         self._stop = threading.Event()
         self._ticked = time.monotonic()
         self._ticker: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
+        self._stalled = False
 
     def start(self) -> None:
         """Begin, unless it has begun."""
@@ -55,7 +58,7 @@ class Heartbeat:
         if self._ticker is not None:
             self._ticker.cancel()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, self._settings.close_timeout)
+            await self._ended.wait()
 
     def _tick(self) -> None:
         self._ticked = time.monotonic()
@@ -65,36 +68,46 @@ class Heartbeat:
         pulse = self._pulse()
         pause = self._settings.heartbeat
         try:
-            while not self._stop.wait(pause):
-                done = self._beat(pulse)
+            while not self._stop.wait(pause) and not self._loop.is_closed():
+                try:
+                    done = self._beat(pulse)
+                except Exception:  # one beat may be missed, not all that follow
+                    log.exception("the leases could not be renewed")
+                    done = False
                 pause = self._settings.heartbeat / (1 if done else _SOON)
         finally:
             pulse.close()
+            with suppress(RuntimeError):  # the loop was closed, and close() forgotten
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def _beat(self, pulse: Pulse) -> bool:
-        """Renew what is held; False when that failed and is worth another try soon."""
-        stalled = time.monotonic() - self._ticked
-        if stalled > self._settings.stall:
-            log.warning("the event loop has not turned for %.0f s: leases are not renewed", stalled)
-            return False
+        """Renew what is held; False when that is worth another try soon."""
         claims = self._within_deadline(self._leases.held())
         if not claims:
             return True
+        stalled = time.monotonic() - self._ticked > self._settings.stall
+        if stalled:
+            if not self._stalled:
+                log.warning(
+                    "the event loop has not turned for %g s: leases are not renewed",
+                    self._settings.stall,
+                )
+            self._stalled = True
+            return False
+        self._stalled = False
         # Of what a lease lasts beyond the next heartbeat, so that there is time to try again.
         spare = min(claim.lease for claim in claims) - self._settings.heartbeat
         patience = max(spare / _TRIES, _LEAST)
         try:
-            found = list(pulse.run("renew_leases", lease_args(claims), patience))
+            renewed = pulse.run("renew_leases", lease_args(claims), patience)
+            found = list(renewed)
             if len(found) < len(claims):  # lost, or held by another transaction just now
                 found += pulse.run("find_leases", lease_args(claims), patience)
         except PandoraDbError as error:
             log.warning("%d leases could not be renewed: %s", len(claims), error)
             return False
-        except Exception:
-            log.exception("%d leases could not be renewed", len(claims))
-            return False
         self._tell(mark_held, claims, found)
-        return True
+        return len({tuple(row[:2]) for row in found}) == len(renewed)
 
     def _within_deadline(self, claims: list[Claim]) -> list[Claim]:
         now = time.monotonic()

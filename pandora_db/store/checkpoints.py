@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, NoReturn
 
 from pandora_db.codecs.checkpoint import (
@@ -134,13 +135,14 @@ class Checkpoints(JobStates):
         place = self._place(job_id, stage)
         if version is not None:
             check_int(version, "version", 0, _MAX_VERSION)
-        heads = await self._session.read("get_checkpoint_heads", place._asdict())
-        if not heads:
-            return None
-        number, state, found = await self._newest_good(heads, place, claim)
-        if claim is not None and (claim.saved is None or number):
-            known = _known(heads[number:], place)
-            claim.saved = self._kept(known._replace(last=heads[0][0], checked=True))
+        async with claim.saving if claim is not None else nullcontext():
+            heads = await self._session.read("get_checkpoint_heads", place._asdict())
+            if not heads:
+                return None
+            number, state, found = await self._newest_good(heads, place, claim)
+            if claim is not None and (claim.saved is None or number):
+                known = _known(heads[number:], place)
+                claim.saved = self._kept(known._replace(last=heads[0][0], checked=True))
         return await _in_version(state, found, version, upgrade, place)
 
     def _place(self, job_id: int | Claim, stage: object) -> Place:
@@ -206,7 +208,8 @@ class Checkpoints(JobStates):
         version: int,
         known: Saved,
     ) -> Stored:
-        seq = known.last + 1
+        # A number that was tried is not tried again: its write may be under way still.
+        seq = claim.last_saved = max(known.last, claim.last_saved) + 1
         args: dict[str, Any] = {
             "job_id": claim.job_id, "stage": claim.stage.value, "token": claim.token, "seq": seq,
         }  # fmt: skip

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import (
-    check_claim,
+    check_claims,
     check_into,
     check_lease,
     check_route,
@@ -95,7 +95,8 @@ class Claims(ClaimEnds):
         to cost milliseconds (an old snapshot held open, thousands of jobs that wait for their
         time), a job that comes to stand there may be met later, by up to 20 times that.
 
-        The leases are renewed in the background until each claim ends; see `Claim`.
+        The leases are renewed in the background until each claim ends; see `Claim`. A job that is
+        given back waits at the stage before `into`, whichever it was claimed from.
 
         Args:
             stage: where the jobs wait.
@@ -165,9 +166,10 @@ class Claims(ClaimEnds):
         The heartbeat does so by itself, except for claims made on a connection of the caller's
         (`bind`): call this on the handle after your commit, and it renews them from then on.
         """
-        given = [check_claim(claim, "claims") for claim in claims]
+        given = check_claims(claims)
         for claim in given:
             self._leases.check(claim)
+            check_lease(claim.lease, self._leases.settings.heartbeat)
         given = [claim for claim in given if not claim.lost]
         found = list(await self._session.take("renew_leases", lease_args(given)))
         if len(found) < len(given):  # lost, or held by another transaction just now
@@ -175,7 +177,7 @@ class Claims(ClaimEnds):
         kept = mark_held(given, found)
         for claim in kept:
             claim.reopen()  # ended in a transaction that was undone without our knowledge
-        self._leases.adopt(kept)
+        self._leases.renewed(kept)
         return kept
 
     def _terms(self, into: Stage, lease: float | None, call: Operation) -> dict[str, Any]:
@@ -234,6 +236,13 @@ class Claims(ClaimEnds):
         if not query.repeated:
             return None
         found = await session.read("find_claims", query.args)
+        wanted = query.args.get("job_ids")
+        if wanted is not None and any(row[0] not in wanted for row in found):
+            raise InvalidInput(
+                f"operation_id {query.args['operation_id']} was used on another job; "
+                "give each call an id of its own",
+                field="operation_id",
+            )
         return self._claims(found, query) if found else None
 
     async def _take_ids(self, query: _Query) -> list[Claim]:
@@ -254,7 +263,9 @@ class Claims(ClaimEnds):
                 if not chosen:
                     return []
                 rows = await unit.take(
-                    "claim_by_ids", args | {"job_ids": chosen, "stages": [args["stage"]]}
+                    "claim_by_ids",
+                    args | {"job_ids": chosen, "stages": [args["stage"]]},
+                    frozenset({"skip_locked"}),
                 )
         except OutcomeUnknown as error:
             raise OutcomeUnknown(UUID(args["operation_id"]), "claim_jobs") from error.__cause__

@@ -58,9 +58,14 @@ class Leases:
         if added:
             self.on_first()
 
+    def renewed(self, claims: Iterable[Claim]) -> None:
+        """Go on renewing these, whoever made them."""
+        self.adopt(claims)
+
     def ended(self, claim: Claim) -> None:
         """Note the end of a claim: its lease is renewed no more."""
         claim.end()
+        claim.over()
         with self._lock:
             self._claims.discard(claim)
 
@@ -102,9 +107,14 @@ class Leases:
             raise
 
     async def settle(self) -> None:
-        """Wait until nothing is being given back."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        """Wait until nothing is being given back; what is cut off runs out by itself."""
+        try:
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        except asyncio.CancelledError:
+            for task in self._tasks:
+                task.cancel()
+            raise
 
     def pending(self) -> PendingLeases:
         """The register of a transaction, whose claims count from its commit on."""
@@ -131,10 +141,15 @@ class PendingLeases(Leases):
         self._parent = parent
         self._made: list[Claim] = []
         self._ended: list[Claim] = []
+        self._renewed: list[Claim] = []
 
     def adopt(self, claims: Iterable[Claim]) -> None:
         """Keep them for `committed`."""
         self._made += claims
+
+    def renewed(self, claims: Iterable[Claim]) -> None:
+        """These are no claims of this transaction: a rollback leaves them as they are."""
+        self._renewed += claims
 
     def ended(self, claim: Claim) -> None:
         """It is ended when the transaction is committed; until then nobody renews it."""
@@ -159,7 +174,7 @@ class PendingLeases(Leases):
         """Hand the claims over to the handle."""
         for claim in self._ended:
             self._parent.ended(claim)
-        self._parent.adopt(claim for claim in self._made if claim.alive)
+        self._parent.adopt(claim for claim in self._made + self._renewed if claim.alive)
 
     def rolled_back(self) -> None:
         """Tell the claims that were made that they never were, and those ended that they go on."""

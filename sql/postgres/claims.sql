@@ -49,18 +49,20 @@ WITH candidate AS MATERIALIZED (
 WITH candidate AS MATERIALIZED (
     SELECT job_id AS id FROM {schema}.jobs
     WHERE job_id = ANY(:job_ids::bigint[]) AND ready = ANY(:stages::smallint[])
-      AND archived IS NOT TRUE AND {claimable}
+      AND archived IS NOT TRUE AND archived IS NOT NULL AND {claimable}
     {claim_filters}
     ORDER BY job_id
     FOR NO KEY UPDATE
+    SKIP LOCKED   -- when: skip_locked
 ), {claim}
 
--- The claims of an earlier call, as far as they still count.
+-- The claims of an earlier call, as far as they still count: nobody has claimed the job since.
 -- name: find_claims :many
 SELECT {job_columns}, lease_token, lease_owner FROM {schema}.jobs AS job
-WHERE ready = :into::smallint AND NOT archived
-  AND EXISTS (SELECT FROM {schema}.job_events AS event
-              WHERE event.job_id = job.job_id AND event.kind = 12 AND event.operation_id = :operation_id::text::uuid)
+WHERE ready = :into::smallint AND NOT archived AND lease_token IS NOT NULL
+  AND :operation_id::text::uuid = (SELECT event.operation_id FROM {schema}.job_events AS event
+                                   WHERE event.job_id = job.job_id AND event.kind = 12
+                                   ORDER BY event.seq DESC LIMIT 1)
 
 -- Where limits are set, claims of one stage go one after the other.
 -- name: lock_claims :one

@@ -45,17 +45,19 @@ RETURNING {job_columns}, lease_token, lease_owner;
 -- name: claim_by_ids :many
 UPDATE {schema}.jobs {claim}
 WHERE job_id IN (SELECT value FROM json_each(:job_ids)) AND ready IN (SELECT value FROM json_each(:stages))
-  AND archived IS NOT TRUE AND {claimable}
+  AND archived IS NOT TRUE AND archived IS NOT NULL AND {claimable}
+  AND TRUE   -- when: skip_locked
 {claim_filters}
 RETURNING {job_columns}, lease_token, lease_owner;
 {claim_recorded}
 
--- The claims of an earlier call, as far as they still count.
+-- The claims of an earlier call, as far as they still count: nobody has claimed the job since.
 -- name: find_claims :many
 SELECT {job_columns}, lease_token, lease_owner FROM {schema}.jobs AS job
-WHERE ready = :into AND NOT archived
-  AND EXISTS (SELECT 1 FROM {schema}.job_events AS event
-              WHERE event.job_id = job.job_id AND event.kind = 12 AND event.operation_id = :operation_id)
+WHERE ready = :into AND NOT archived AND lease_token IS NOT NULL
+  AND :operation_id = (SELECT event.operation_id FROM {schema}.job_events AS event
+                       WHERE event.job_id = job.job_id AND event.kind = 12
+                       ORDER BY event.seq DESC LIMIT 1)
 
 -- A transaction of SQLite has the only write turn already.
 -- name: lock_claims :one

@@ -15,7 +15,16 @@ from uuid import uuid4
 import pytest
 from pydantic import BaseModel
 
-from pandora_db import CheckpointCorrupt, Claim, InvalidInput, JobDb, LeaseLost, Preset, Stage
+from pandora_db import (
+    CheckpointCorrupt,
+    Claim,
+    InvalidInput,
+    JobDb,
+    LeaseLost,
+    OutcomeUnknown,
+    Preset,
+    Stage,
+)
 from pandora_db.testing import insert_job_at
 from tests.support.raw import Raw
 
@@ -351,6 +360,41 @@ async def test_a_checkpoint_in_a_transaction_that_is_undone_was_never_kept(db: J
         await tx.save_checkpoint(claim, {"n": 2})
         assert await tx.load_checkpoint(claim) == {"n": 2}
     assert await db.load_checkpoint(claim) == {"n": 2}
+
+
+async def test_loading_beside_saves_of_the_same_claim_disturbs_none(db: JobDb) -> None:
+    claim = await claimed(db)
+
+    async def save() -> None:
+        for number in range(30):
+            await db.save_checkpoint(claim, {"n": number})
+
+    async def load() -> None:
+        for _ in range(30):
+            claim.saved = None
+            await db.load_checkpoint(claim)
+
+    await asyncio.gather(save(), load(), load())
+    assert await db.load_checkpoint(claim) == {"n": 29}
+
+
+async def test_a_number_that_was_tried_is_not_tried_again(
+    db: JobDb, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its write may be under way still, and must not come down on a later one."""
+    claim = await saved(db)
+    driver: Any = db._driver
+    with monkeypatch.context() as patch:
+
+        async def lost(*_: object, **__: object) -> None:
+            raise OutcomeUnknown(None, "save_checkpoint")
+
+        patch.setattr(driver, "write", lost)
+        with pytest.raises(OutcomeUnknown):
+            await db.save_checkpoint(claim, {"n": 2})
+    await db.save_checkpoint(claim, {"n": 3})
+
+    assert raw(ROWS) == [(1, 0), (3, 0)]
 
 
 async def test_checkpoints_of_one_claim_at_once_are_saved_one_by_one(db: JobDb, raw: Raw) -> None:

@@ -385,6 +385,60 @@ async def test_claim_jobs_is_repeated_by_its_operation(db: JobDb) -> None:
     assert await db.stage_counts() == {Stage.QUEUED: 3, Stage.DOWNLOADING: 2}
 
 
+async def test_a_repeated_claim_never_gets_what_somebody_else_has_claimed_since(
+    db: JobDb, db_url: str
+) -> None:
+    await db.insert_job(make_job())
+    call = uuid4()
+    (first,) = await db.claim_jobs(**DOWNLOAD, operation_id=call)
+    await db.release_job(first)
+    async with JobDb.open(db_url, sweep=None) as other:
+        (theirs,) = await other.claim_jobs(**DOWNLOAD)
+
+        assert await db.claim_jobs(**DOWNLOAD, operation_id=call) == []
+        assert await other.renew_claims([theirs]) == [theirs]
+
+
+async def test_a_repeated_claim_is_none_after_an_override(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job())
+    call = uuid4()
+    await db.claim_jobs(**DOWNLOAD, operation_id=call)
+    await db.update_stage(job_id, Stage.DOWNLOADING)
+
+    assert await db.claim_jobs(**DOWNLOAD, operation_id=call) == []
+    assert await db.claim_job(job_id, into=Stage.DOWNLOADING, operation_id=call) is None
+
+
+async def test_an_operation_of_one_job_claims_no_other(db: JobDb) -> None:
+    one, other = await db.insert_jobs([make_job(), make_job()])
+    call = uuid4()
+    assert await db.claim_job(one, into=Stage.DOWNLOADING, operation_id=call) is not None
+
+    with pytest.raises(InvalidInput, match="was used on another job"):
+        await db.claim_job(other, into=Stage.DOWNLOADING, operation_id=call)
+
+
+async def test_limited_claims_pass_over_a_job_that_somebody_changes(db: JobDb, db_url: str) -> None:
+    first, second = await db.insert_jobs([make_job(), make_job()])
+    if db.dialect == "sqlite":
+        pytest.skip("SQLite has one writer: the claim waits for the transaction")
+    async with JobDb.open(db_url, sweep=None) as other, other.transaction() as tx:
+        await tx.update_job(first, priority=1)
+        assert await ids_of(db, limit=5, limits=Limits(stage=9)) == [second]
+
+
+async def test_renewing_in_a_transaction_that_is_undone_loses_no_claim(db: JobDb) -> None:
+    await db.insert_job(make_job())
+    (claim,) = await db.claim_jobs(**DOWNLOAD)
+    with suppress(ZeroDivisionError):
+        async with db.transaction() as tx:
+            assert await tx.renew_claims([claim]) == [claim]
+            raise ZeroDivisionError
+
+    assert not claim.lost
+    assert claim in db._leases.held()
+
+
 async def test_a_claim_of_another_database_is_refused(db: JobDb) -> None:
     await db.insert_job(make_job(job_id=1))
     async with JobDb.open(":memory:") as elsewhere:

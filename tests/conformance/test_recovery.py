@@ -7,6 +7,7 @@ import gc
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -378,6 +379,35 @@ async def test_wait_lost_ends_with_the_claim(db: JobDb) -> None:
 
     assert await waiting is None
     assert await claim.wait_lost() is None
+
+
+async def test_who_waits_for_a_loss_goes_on_when_the_end_is_undone(db: JobDb) -> None:
+    claim = await claimed(db)
+    waiting = asyncio.create_task(claim.wait_lost())
+    await asyncio.sleep(0)
+    with suppress(ZeroDivisionError):
+        async with db.transaction() as tx:
+            await tx.finish_job(claim, Stage.ENCODED)
+            raise ZeroDivisionError
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    claim.lose("test")
+    assert await waiting == "test"
+
+
+async def test_close_waits_for_no_threads_of_others(db_url: str) -> None:
+    """The default executor may be full of encodes."""
+    async with JobDb.open(db_url, sweep=None) as db:
+        await claimed(db)
+        loop = asyncio.get_running_loop()
+        busy = [loop.run_in_executor(None, time.sleep, 3) for _ in range(40)]
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        await db.close()
+        assert time.monotonic() - start < 2
+        for one in busy:
+            one.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
 
 
 async def test_the_sweep_survives_what_nobody_foresaw(

@@ -23,6 +23,7 @@ async def test_a_crowd_recovers_each_job_once(db_url: str, seed: int) -> None:
 
     assert not verdict.wrong, (verdict.wrong, verdict.notes)
     assert verdict.tally["recovered"] == 2 * DEAD
+    assert verdict.tally["calls beside another"] >= 4
 
 
 @pytest.mark.slow
@@ -35,3 +36,4 @@ async def test_a_crowd_recovers_each_job_once_while_the_server_restarts(seed: in
         pytest.skip(str(error))
 
     assert not verdict.wrong, (verdict.wrong, verdict.notes)
+    assert verdict.tally["calls during the restart"]
