@@ -29,7 +29,7 @@ BY_ID = {"primary key"}
 INDEXES = {
     "archive_job": BY_ID,
     "archive_job repeated": BY_ID,
-    "claim_by_ids": BY_ID,
+    "claim_by_ids skip_locked": BY_ID,
     "claim_jobs untagged": LIVE | BY_ID,
     "count_busy": LIVE,
     "count_active_up_to": LIVE,
@@ -73,7 +73,7 @@ INDEXES = {
 }
 # These sort the few rows that they found: a stage's live jobs, one job's events, one batch.
 SORTS = {
-    "claim_by_ids",
+    "claim_by_ids skip_locked",
     "count_busy",
     "renew_leases",
     "save_checkpoint",
