@@ -54,7 +54,9 @@ async def cancel_connect(url: str) -> Counter[str]:
     async with Watch(url) as watch:
 
         async def connect(at: int, moment: Moment) -> int:
-            stepped = Stepped(JobDb.connect(url, application_name=NAME, pool_min=2), at, moment)
+            stepped = Stepped(
+                JobDb.connect(url, application_name=NAME, pool_min=2, sweep=None), at, moment
+            )
             db = await _run(stepped)
             if db is not None:
                 await db.close()
@@ -62,7 +64,7 @@ async def cancel_connect(url: str) -> Counter[str]:
 
         async def opened(at: int, moment: Moment) -> int:
             async def use() -> None:
-                async with JobDb.open(url, application_name=NAME) as db:
+                async with JobDb.open(url, application_name=NAME, sweep=None) as db:
                     await db.get_queue_length()
 
             stepped = Stepped(use(), at, moment)
@@ -70,7 +72,7 @@ async def cancel_connect(url: str) -> Counter[str]:
             return stepped.points
 
         async def close(at: int, moment: Moment) -> int:
-            db = await JobDb.connect(url, application_name=NAME, pool_min=2)
+            db = await JobDb.connect(url, application_name=NAME, pool_min=2, sweep=None)
             await db.get_queue_length()
             stepped = Stepped(db.close(), at, moment)
             await _run(stepped)
@@ -91,7 +93,10 @@ async def cancel_init_schema(
     for moment in moments:
         for at in range(1, MOST_POINTS, step):
             wipe()
-            async with JobDb.open(url, application_name=NAME) as db, Watch(url) as watch:
+            async with (
+                JobDb.open(url, application_name=NAME, sweep=None) as db,
+                Watch(url) as watch,
+            ):
                 stepped = Stepped(db.init_schema(), at, moment)
                 await _run(stepped)
                 await watch.nothing_open()

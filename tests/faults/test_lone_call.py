@@ -45,7 +45,7 @@ async def _kill_those_who_wait(connection: asyncpg.Connection[asyncpg.Record]) -
 
 
 async def test_a_lost_call_stays_before_those_that_came_later(migrated_dsn: str) -> None:
-    async with JobDb.open(migrated_dsn) as db:
+    async with JobDb.open(migrated_dsn, sweep=None) as db:
         job_id = await db.insert_job(make_job())
         async with locked(migrated_dsn, job_id) as lock:
             first = asyncio.create_task(db.update_stage(job_id, Stage.DOWNLOADED))
@@ -61,7 +61,7 @@ async def test_a_lost_call_stays_before_those_that_came_later(migrated_dsn: str)
 
 
 async def test_a_call_behind_a_lone_one_ends_when_closing_is_cancelled(migrated_dsn: str) -> None:
-    db = await JobDb.connect(migrated_dsn, lock_timeout=20.0)
+    db = await JobDb.connect(migrated_dsn, sweep=None, lock_timeout=20.0)
     busy, other = [await db.insert_job(make_job()) for _ in range(2)]
     closing: asyncio.Task[None] | None = None
 
@@ -88,7 +88,7 @@ async def test_a_call_behind_a_lone_one_ends_when_closing_is_cancelled(migrated_
 
 
 async def test_a_call_that_close_cuts_off_is_told_at_once(migrated_dsn: str) -> None:
-    db = await JobDb.connect(migrated_dsn, close_timeout=0.2, lock_timeout=20.0)
+    db = await JobDb.connect(migrated_dsn, sweep=None, close_timeout=0.2, lock_timeout=20.0)
     job_id = await db.insert_job(make_job())
     async with locked(migrated_dsn, job_id):
         call = asyncio.create_task(db.update_job(job_id, priority=1))
@@ -103,7 +103,7 @@ async def test_a_call_that_close_cuts_off_is_told_at_once(migrated_dsn: str) -> 
 async def test_what_nobody_foresaw_ends_one_flight_only(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with JobDb.open(migrated_dsn) as db:
+    async with JobDb.open(migrated_dsn, sweep=None) as db:
         ids = await db.insert_jobs(make_job() for _ in range(30))
         send = Lane._send
         broken = [True]

@@ -38,6 +38,7 @@ async def silent(dsn: str) -> AsyncIterator[tuple[JobDb, Proxy, Watch]]:
             connect_timeout=0.5,
             acquire_timeout=0.5,
             close_timeout=1.0,
+            sweep=None,
         ) as db,
     ):
         yield db, proxy, watch
@@ -167,7 +168,7 @@ async def test_a_dead_pool_heals_at_once(migrated_dsn: str) -> None:
 
 async def test_close_does_not_wait_for_a_silent_server(migrated_dsn: str) -> None:
     async with Proxy(migrated_dsn) as proxy:
-        db = await JobDb.connect(proxy.dsn, close_timeout=0.5)
+        db = await JobDb.connect(proxy.dsn, close_timeout=0.5, sweep=None)
         await db.get_queue_length()
         proxy.arm(Plan(UP, 0, Ending.SILENCE, times=1000))
         call = asyncio.ensure_future(db.get_queue_length())

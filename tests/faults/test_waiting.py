@@ -19,7 +19,7 @@ from tests.faults.proxy import UP, Ending, Plan, Proxy
 
 
 async def test_a_pool_in_use_is_a_pool_timeout(migrated_dsn: str) -> None:
-    async with JobDb.open(migrated_dsn, pool_max=2, acquire_timeout=0.3) as db:
+    async with JobDb.open(migrated_dsn, sweep=None, pool_max=2, acquire_timeout=0.3) as db:
         async with db.transaction(), _another(db):
             start = time.monotonic()
             calls = [_from_outside(db) for _ in range(5)]
@@ -100,7 +100,7 @@ async def test_the_first_connect_waits_for_a_server_that_starts_late(migrated_ds
         with pytest.raises(ConnectionFailed):
             await JobDb.connect(proxy.dsn, wait_for_server=0.3)
         asyncio.get_running_loop().call_later(0.8, proxy.heal)
-        async with JobDb.open(proxy.dsn, wait_for_server=10) as db:
+        async with JobDb.open(proxy.dsn, wait_for_server=10, sweep=None) as db:
             assert await db.get_queue_length() == 0
 
 
@@ -113,7 +113,7 @@ async def test_waiting_for_a_server_does_not_wait_out_a_wrong_login(migrated_dsn
 
 async def test_a_locked_row_is_a_lock_timeout(migrated_dsn: str) -> None:
     other = await connect_directly(migrated_dsn)
-    async with JobDb.open(migrated_dsn, lock_timeout=0.3) as db:
+    async with JobDb.open(migrated_dsn, sweep=None, lock_timeout=0.3) as db:
         job_id = await db.insert_job(make_job("a"))
         async with other.transaction():
             await other.execute("SELECT * FROM jobs FOR UPDATE")
@@ -127,7 +127,7 @@ async def test_a_locked_row_is_a_lock_timeout(migrated_dsn: str) -> None:
 
 async def test_a_slow_statement_is_a_statement_timeout(migrated_dsn: str) -> None:
     other = await connect_directly(migrated_dsn)
-    async with JobDb.open(migrated_dsn, lock_timeout=10.0, statement_timeout=0.3) as db:
+    async with JobDb.open(migrated_dsn, sweep=None, lock_timeout=10.0, statement_timeout=0.3) as db:
         job_id = await db.insert_job(make_job("a"))
         async with other.transaction():
             await other.execute("LOCK TABLE jobs")
@@ -142,7 +142,9 @@ async def test_a_slow_statement_is_a_statement_timeout(migrated_dsn: str) -> Non
 
 
 async def test_a_full_queue_of_calls_is_a_pool_timeout(db_url: str, dialect: str) -> None:
-    async with JobDb.open(db_url, acquire_timeout=0.3, max_pending=10, pool_max=1) as db:
+    async with JobDb.open(
+        db_url, sweep=None, acquire_timeout=0.3, max_pending=10, pool_max=1
+    ) as db:
         async with db.transaction():
             start = time.monotonic()
             calls = [_outside(db.insert_job(make_job("a"))) for _ in range(40)]
@@ -155,7 +157,7 @@ async def test_a_full_queue_of_calls_is_a_pool_timeout(db_url: str, dialect: str
 async def test_ping_on_a_silent_line_ends(migrated_dsn: str) -> None:
     async with Proxy(migrated_dsn) as proxy:
         timeouts = {"statement_timeout": 0.3, "connect_timeout": 0.5, "close_timeout": 0.5}
-        async with JobDb.open(proxy.dsn, **timeouts) as db:
+        async with JobDb.open(proxy.dsn, sweep=None, **timeouts) as db:
             await db.ping()
             proxy.arm(Plan(UP, 0, Ending.SILENCE, times=100))
             start = time.monotonic()

@@ -344,8 +344,9 @@ def test_any_value_is_kept_as_it_was_or_refused_by_name(field: str, value: Any) 
         return
     kept = getattr(job, field)
     if isinstance(value, datetime):
-        assert kept == int(value.timestamp())
+        seconds = value.timestamp()
+        assert kept == (seconds if field == "not_before" else int(seconds))
     else:
         assert kept == value
-        assert type(kept) is type(value) or field in ("ready", "job_type")
+        assert type(kept) is type(value) or field in ("ready", "job_type", "not_before")
     encode_job(job)
