@@ -418,15 +418,6 @@ async def test_an_operation_of_one_job_claims_no_other(db: JobDb) -> None:
         await db.claim_job(other, into=Stage.DOWNLOADING, operation_id=call)
 
 
-async def test_limited_claims_pass_over_a_job_that_somebody_changes(db: JobDb, db_url: str) -> None:
-    first, second = await db.insert_jobs([make_job(), make_job()])
-    if db.dialect == "sqlite":
-        pytest.skip("SQLite has one writer: the claim waits for the transaction")
-    async with JobDb.open(db_url, sweep=None) as other, other.transaction() as tx:
-        await tx.update_job(first, priority=1)
-        assert await ids_of(db, limit=5, limits=Limits(stage=9)) == [second]
-
-
 async def test_renewing_in_a_transaction_that_is_undone_loses_no_claim(db: JobDb) -> None:
     await db.insert_job(make_job())
     (claim,) = await db.claim_jobs(**DOWNLOAD)

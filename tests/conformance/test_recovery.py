@@ -339,19 +339,6 @@ async def test_a_stalled_event_loop_is_not_kept_alive(db_url: str) -> None:
             await worker.finish_job(claim, Stage.ENCODED)
 
 
-async def test_an_exhausted_pool_costs_no_lease(db_url: str, db: JobDb) -> None:
-    settings: dict[str, Any] = {"lease": 0.6, "heartbeat": 0.15, "pool_max": 1, "sweep": None}
-    async with JobDb.open(db_url, **settings) as worker:
-        if worker.dialect == "sqlite":
-            pytest.skip("SQLite has one writer: an open transaction keeps recovery out as well")
-        claim = await claimed(worker)
-        async with worker.transaction() as tx:
-            await tx.get_job(claim.job_id)
-            await asyncio.sleep(1.2)
-            assert not await db.has_lapsed()
-        await worker.finish_job(claim, Stage.ENCODED)
-
-
 async def test_a_claim_past_its_deadline_is_not_renewed(db_url: str, raw: Raw) -> None:
     settings: dict[str, Any] = {"lease": 0.4, "heartbeat": 0.1, "sweep": 0.1, "deadline": 0.5}
     async with JobDb.open(db_url, **settings) as db:

@@ -1,14 +1,10 @@
 """A state → its segments.
 
 What packs to 64 KiB is one segment, and up to 128 KiB if it is quick to unpack. Anything larger is
-cut: a list into runs of values, a dict or
-model into runs of fields, text and bytes into pieces, and a value that is itself too large for a
-run is cut in the same way first. In its place stands a *cut*: the digests of its parts. So the last
-segment, of the whole state, vouches for all others, and a part that did not change keeps its
-digest wherever it stands.
-
-Where a run ends is decided by the values at its end, not by counting from the front: what is
-inserted or removed in the middle of a long list leaves the runs after it as they are.
+cut: a list into runs of values, a dict or model into runs of fields, text and bytes into pieces,
+and a value that is itself too large for a run is cut in the same way first. In its place stands a
+*cut*: the digests of its parts. So the last segment, of the whole state, vouches for all others,
+and a part that did not change keeps its digest wherever it stands.
 """
 
 from __future__ import annotations
@@ -16,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, count, islice
-from typing import Any, Final, NamedTuple, NoReturn
+from itertools import count
+from typing import Any, Final, NoReturn
 from zlib import crc32
 
 from pydantic import BaseModel
@@ -40,6 +35,18 @@ from pandora_db.codecs.checkpoint.pack import (
     model_head,
 )
 from pandora_db.codecs.checkpoint.refusal import Where, refuse_odd, step
+from pandora_db.codecs.checkpoint.runs import (
+    BATCH,
+    RUN_CHANCE,
+    RUN_MOST,
+    Batch,
+    Cut,
+    Sealed,
+    bounds,
+    data_of,
+    make_runs,
+    one_batch,
+)
 from pandora_db.codecs.checkpoint.survey import CONTAINER_ITEMS, NATIVE_KEYS, Survey
 from pandora_db.codecs.checkpoint.types import CUT, INT_LIST, Odd
 from pandora_db.errors import InvalidInput
@@ -67,16 +74,8 @@ ONE_SEGMENT: Final = 65_536
 WHOLE: Final = 131_072
 """A state that packs to more is cut, and one that takes as long to pack as so many bytes."""
 
-# A run has at least the first, ends by 8 KiB later on average, and never exceeds the second by
-# more than one value. Numbers are counted instead.
-_RUN_LEAST = 40_960
-_RUN_MOST = 98_304
-_RUN_CHANCE = 2**32 // 8_192
-_NUMBERS_LEAST = 4_096
-_NUMBERS_MOST = 8_192
 _SHORT_TEXT = 4_096
 _EXTENSION = 48  # a value of an extension type takes as long to unpack as so many bytes of others
-_BATCH = 256
 _FEW = 16
 _SLICE = 0.001
 _STATE = "state"
@@ -104,37 +103,6 @@ class Segment:
     part: int
     digest: bytes
     blob: bytes
-
-
-class _Sealed(NamedTuple):
-    name: str
-    digest: bytes
-    blob: bytes
-
-
-class _Cut(NamedTuple):
-    """A packed value or run, so many containers deep.
-
-    Of its `parts`, which are sealed already, it names the digests of `refers`.
-    """
-
-    data: bytes
-    depth: int
-    parts: list[_Sealed]
-    refers: int
-
-
-class _Batch(NamedTuple):
-    """Some packed values.
-
-    Attributes:
-        depth: holds for those that were not cut.
-        extra: bytes that each of them counts for besides its own.
-    """
-
-    depth: int
-    extra: int
-    bodies: list[bytes | _Cut]
 
 
 async def split_state(state: object, *, version: int, place: Place) -> list[Segment]:
@@ -172,14 +140,14 @@ class _Splitter:
         self._items = 0
         self._since = time.perf_counter()
 
-    async def split(self, state: object) -> list[_Sealed]:
+    async def split(self, state: object) -> list[Sealed]:
         whole = await self._whole(state)
         parts = [*whole.parts, self._seal("", whole, last=True)]
         if len(parts) > MAX_SEGMENTS:
             raise InvalidInput(f"{_STATE} has too many large parts", field=_STATE)
         return parts
 
-    async def _whole(self, state: object) -> _Cut:
+    async def _whole(self, state: object) -> Cut:
         at = Where(0, _root)
         found = self._survey([state], at, WHOLE)
         if found.weight <= WHOLE:
@@ -189,13 +157,13 @@ class _Splitter:
             small = len(data) <= ONE_SEGMENT or len(data) + extra <= WHOLE
             if small or not _can_cut(state):
                 self._count(found.items)
-                return _Cut(data, found.levels, [], 0)
+                return Cut(data, found.levels, [], 0)
         return await self._cut(state, _STATE, 0, "")
 
-    async def _cut(self, value: Any, path: str, depth: int, name: str) -> _Cut:  # noqa: ANN401
+    async def _cut(self, value: Any, path: str, depth: int, name: str) -> Cut:  # noqa: ANN401
         """Seal `value` in parts; what stands in its place."""
         kind, meta, runs = self._cutting(value, path, depth, name)
-        parts: list[_Sealed] = []
+        parts: list[Sealed] = []
         digests: list[bytes] = []
         deepest = 0
         async for run in runs:
@@ -207,7 +175,7 @@ class _Splitter:
         self._count(CONTAINER_ITEMS)
         data = self._packing.pack_plain([kind, meta, b"".join(digests)])
         body = self._packing.pack_plain(extension(CUT, data))
-        return _Cut(body, deepest, parts, len(digests))
+        return Cut(body, deepest, parts, len(digests))
 
     def _cutting(
         self,
@@ -215,7 +183,7 @@ class _Splitter:
         path: str,
         depth: int,
         name: str,
-    ) -> tuple[int, object, AsyncIterator[_Cut]]:
+    ) -> tuple[int, object, AsyncIterator[Cut]]:
         here = Where(depth, lambda _: path)  # pyright: ignore[reportUnknownLambdaType]
         if isinstance(value, str | bytes):
             return (
@@ -240,27 +208,27 @@ class _Splitter:
         fields = self._fields(value.copy(), path, depth, name, pairs=pairs)
         return CUT_PAIRS if pairs else CUT_DICT, None, fields
 
-    async def _pieces(self, value: str | bytes, here: Where) -> AsyncIterator[_Cut]:
+    async def _pieces(self, value: str | bytes, here: Where) -> AsyncIterator[Cut]:
         data = self._utf8(value, here) if isinstance(value, str) else value
         if len(data) > MAX_CHECKPOINT:
             self._refuse_size()
         for start in range(0, len(data), ONE_SEGMENT):
             piece = data[start : start + ONE_SEGMENT]
-            yield _Cut(self._packing.pack_plain(piece), 0, [], 0)
+            yield Cut(self._packing.pack_plain(piece), 0, [], 0)
 
     async def _values(
         self, values: list[Any], path: str, depth: int, name: str
-    ) -> AsyncIterator[_Cut]:
+    ) -> AsyncIterator[Cut]:
         if await self._alike(values):
             runs = self._flat(values, path, depth)
         else:
-            runs = _runs(self._bodies(values, path, depth, name), list_header)
+            runs = make_runs(self._bodies(values, path, depth, name), list_header)
         async for run in runs:
             yield run
 
     async def _members(
         self, values: list[Any], path: str, depth: int, name: str
-    ) -> AsyncIterator[_Cut]:
+    ) -> AsyncIterator[Cut]:
         if set(map(type, values)) == {int}:
             values.sort()
             if _INT64[0] <= values[0] <= values[-1] <= _INT64[1]:
@@ -268,13 +236,13 @@ class _Splitter:
                     yield run
                 return
         deepest = extra = 0
-        bodies: list[bytes | _Cut] = []
+        bodies: list[bytes | Cut] = []
         async for batch in self._bodies(values, path, depth, name):
             deepest = max(deepest, batch.depth)
             extra = max(extra, batch.extra)
             bodies += batch.bodies
-        bodies.sort(key=_data)
-        async for run in _runs(_one(_Batch(deepest, extra, bodies)), list_header):
+        bodies.sort(key=data_of)
+        async for run in make_runs(one_batch(Batch(deepest, extra, bodies)), list_header):
             yield run
 
     async def _fields(
@@ -286,10 +254,10 @@ class _Splitter:
         *,
         pairs: bool = False,
         model: bool = False,
-    ) -> AsyncIterator[_Cut]:
+    ) -> AsyncIterator[Cut]:
         values: list[Any] = list(fields.values())
         bodies = self._bodies(values, path, depth, name, list(fields), model=model)
-        async for run in _runs(bodies, _pairs_header if pairs else map_header):
+        async for run in make_runs(bodies, _pairs_header if pairs else map_header):
             yield run
 
     async def _bodies(
@@ -301,11 +269,11 @@ class _Splitter:
         keys: list[Any] | None = None,
         *,
         model: bool = False,
-    ) -> AsyncIterator[_Batch]:
+    ) -> AsyncIterator[Batch]:
         """The values packed one by one, each behind its key; those too large for a run are cut."""
-        for start in range(0, len(values), _BATCH):
-            batch = values[start : start + _BATCH]
-            names = None if keys is None else keys[start : start + _BATCH]
+        for start in range(0, len(values), BATCH):
+            batch = values[start : start + BATCH]
+            names = None if keys is None else keys[start : start + BATCH]
             before = self._packing.extensions
             found = None
             if names is None:
@@ -333,7 +301,7 @@ class _Splitter:
                     levels = max(levels, deep)
                     await self._rest()
             extra = (self._packing.extensions - before) * _EXTENSION // len(batch)
-            bodies: list[bytes | _Cut] = []
+            bodies: list[bytes | Cut] = []
             for i, (head, data) in enumerate(zip(heads, packed, strict=True)):
                 if data is not None and (len(data) <= ONE_SEGMENT or not _can_cut(batch[i])):
                     bodies.append(head + data)
@@ -341,7 +309,7 @@ class _Splitter:
                 inner = name if names is None or depth else str(names[i])[:_NAME]
                 cut = await self._cut(batch[i], at.path(i), depth + 1, inner)
                 bodies.append(cut._replace(data=head + cut.data))
-            yield _Batch(levels, extra, bodies)
+            yield Batch(levels, extra, bodies)
             await self._rest()
 
     def _pack_small(self, value: object, at: Where, index: int) -> tuple[bytes | None, int]:
@@ -363,11 +331,11 @@ class _Splitter:
             await self._rest()
         return True
 
-    async def _flat(self, values: list[Any], path: str, depth: int) -> AsyncIterator[_Cut]:
+    async def _flat(self, values: list[Any], path: str, depth: int) -> AsyncIterator[Cut]:
         """Runs of values that are alike."""
         start = 0
         while start < len(values):
-            least, most = _bounds(values, start)
+            least, most = bounds(values, start)
             end, data = most, None
             with suppress(UnicodeEncodeError):
                 end = self._end(values, least, most)
@@ -376,12 +344,12 @@ class _Splitter:
                 at = Where(depth + 1, partial(_index, path, start))
                 refuse_odd(values[start:most], at, self._packing)
             self._count(end - start)
-            if len(data) <= _RUN_MOST:
-                yield _Cut(data, 1, [], 0)
+            if len(data) <= RUN_MOST:
+                yield Cut(data, 1, [], 0)
             else:
                 # Ints may be long ones, and characters take up to four bytes: these are and do.
                 bodies = [self._packing.pack_plain(value) for value in values[start:end]]
-                async for part in _runs(_one(_Batch(0, 0, [*bodies])), list_header):
+                async for part in make_runs(one_batch(Batch(0, 0, [*bodies])), list_header):
                     yield part
             start = end
 
@@ -390,7 +358,7 @@ class _Splitter:
         for end in range(least, most):
             value = values[end - 1]
             data = value.encode() if isinstance(value, str) else self._packing.pack_plain(value)
-            if crc32(data) < len(data) * _RUN_CHANCE:
+            if crc32(data) < len(data) * RUN_CHANCE:
                 return end
         return most
 
@@ -439,7 +407,7 @@ class _Splitter:
             self._packing.survey = NOTHING
         return refuse_odd(values, at, self._packing)
 
-    def _seal(self, name: str, body: _Cut, *, last: bool = False) -> _Sealed:
+    def _seal(self, name: str, body: Cut, *, last: bool = False) -> Sealed:
         self._size += len(body.data)
         if self._size > MAX_CHECKPOINT:
             self._refuse_size()
@@ -452,7 +420,7 @@ class _Splitter:
             depth=body.depth,
             last=last,
         )
-        return _Sealed(name, digest, blob)
+        return Sealed(name, digest, blob)
 
     def _count(self, items: int) -> None:
         self._items += items
@@ -473,78 +441,6 @@ class _Splitter:
         if time.perf_counter() - self._since > _SLICE:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
-
-
-async def _runs(
-    batches: AsyncIterator[_Batch], header: Callable[[int], bytes]
-) -> AsyncIterator[_Cut]:
-    """Values together until their bytes say that it is enough; what was cut keeps apart."""
-    run = _Run(header)
-    async for levels, extra, bodies in batches:
-        for body in bodies:
-            if run.bodies and isinstance(body, bytes) == bool(run.refers):
-                yield run.end()
-            if isinstance(body, bytes):
-                data, deep = body, levels
-            else:
-                data, deep, parts, refers = body
-                run.parts += parts
-                run.refers += refers
-            run.bodies.append(data)
-            weight = len(data) + extra
-            run.size += weight
-            run.levels = max(run.levels, deep)
-            if run.size >= _RUN_LEAST and (
-                run.size >= _RUN_MOST or crc32(data) < weight * _RUN_CHANCE
-            ):
-                yield run.end()
-    if run.bodies:
-        yield run.end()
-
-
-class _Run:
-    """A run that is being made."""
-
-    __slots__ = ("_header", "bodies", "levels", "parts", "refers", "size")
-
-    def __init__(self, header: Callable[[int], bytes]) -> None:
-        self._header = header
-        self._begin()
-
-    def _begin(self) -> None:
-        self.bodies: list[bytes] = []
-        self.parts: list[_Sealed] = []
-        self.refers = self.size = self.levels = 0
-
-    def end(self) -> _Cut:
-        data = self._header(len(self.bodies)) + b"".join(self.bodies)
-        run = _Cut(data, self.levels + 1, self.parts, self.refers)
-        self._begin()
-        return run
-
-
-def _bounds(values: list[Any], start: int) -> tuple[int, int]:
-    """How many values a run that begins at `start` has at least and at most, by their end."""
-    if not isinstance(values[start], str):
-        return (
-            min(start + _NUMBERS_LEAST, len(values)),
-            min(start + _NUMBERS_MOST, len(values)),
-        )
-    most = start
-    sizes = [0]
-    while sizes[-1] < _RUN_MOST // 2 and most < len(values):
-        some = values[most : most + _BATCH]
-        sizes += islice(accumulate(map(len, some), initial=sizes[-1]), 1, None)
-        most += len(some)
-    return start + bisect_left(sizes, _RUN_LEAST, 0, len(sizes) - 1), most
-
-
-async def _one(batch: _Batch) -> AsyncIterator[_Batch]:
-    yield batch
-
-
-def _data(body: bytes | _Cut) -> bytes:
-    return body if isinstance(body, bytes) else body.data
 
 
 def _pairs_header(count: int) -> bytes:

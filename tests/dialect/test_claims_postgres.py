@@ -1,0 +1,48 @@
+"""Claims beside open transactions: SQLite, with its one writer, lets nobody claim meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pandora_db import JobDb, Limits, Stage
+from pandora_db.testing import make_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.databases import PostgresDatabases
+
+
+@pytest.fixture
+def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    with postgres_databases.fresh(migrated=True) as dsn:
+        yield dsn
+
+
+async def test_limited_claims_pass_over_a_job_that_somebody_changes(url: str) -> None:
+    async with JobDb.open(url, sweep=None) as db, JobDb.open(url, sweep=None) as other:
+        first, second = await db.insert_jobs([make_job(), make_job()])
+        async with other.transaction() as tx:
+            await tx.update_job(first, priority=1)
+            claims = await db.claim_jobs(
+                Stage.QUEUED, into=Stage.DOWNLOADING, limit=5, limits=Limits(stage=9)
+            )
+
+    assert [claim.job_id for claim in claims] == [second]
+
+
+async def test_an_exhausted_pool_costs_no_lease(url: str) -> None:
+    async with (
+        JobDb.open(url, sweep=None) as db,
+        JobDb.open(url, lease=0.6, heartbeat=0.15, pool_max=1, sweep=None) as worker,
+    ):
+        await worker.insert_job(make_job())
+        (claim,) = await worker.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING)
+        async with worker.transaction() as tx:
+            await tx.get_job(claim.job_id)
+            await asyncio.sleep(1.2)
+            assert not await db.has_lapsed()
+        await worker.finish_job(claim, Stage.DOWNLOADED)
