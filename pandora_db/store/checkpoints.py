@@ -23,9 +23,9 @@ from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_claim, check_into
 from pandora_db.codecs.stage import Stage
 from pandora_db.drivers.base import Row, Session, Unit
-from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
+from pandora_db.errors import CheckpointCorrupt, InvalidInput, OutcomeUnknown
 from pandora_db.models.claim import Claim
-from pandora_db.store.claim_ends import lost
+from pandora_db.store.claim_ends import deleted, lost
 from pandora_db.store.claims import lease_args
 from pandora_db.store.job_states import JobState, JobStates
 
@@ -245,7 +245,7 @@ class Checkpoints(JobStates):
 async def _refuse(session: Session, claim: Claim) -> NoReturn:
     rows = await session.read("find_state", {"job_id": claim.job_id, "operation_id": None})
     if not rows:
-        raise LeaseLost(claim.job_id, claim.token, "the job was deleted")
+        raise deleted(claim)
     raise lost(claim, JobState._make(rows[0]))
 
 

@@ -217,10 +217,15 @@ class ClaimEnds(JobStates):
         try:
             state = await self._state(claim.job_id, call, (kind, EventKind.CANCELLED), tried=True)
         except NotFound:
-            raise LeaseLost(claim.job_id, claim.token, "the job was deleted") from None
+            raise deleted(claim) from None
         if state.done is None:
             raise lost(claim, state)
         return Stage(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
+
+
+def deleted(claim: Claim) -> LeaseLost:
+    """The error for a write under `claim` that met no job."""
+    return LeaseLost(claim.job_id, claim.token, "the job was deleted")
 
 
 def lost(claim: Claim, state: JobState) -> Exception:

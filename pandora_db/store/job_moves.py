@@ -209,13 +209,8 @@ class JobMoves(ClaimEnds):
         """
 
         def rule(state: JobState) -> _Move | EventKind:
-            info = stage_info(state.ready)
-            working = info.kind is StageKind.WORKING
+            working = _holdable(job_id, state, "paused").kind is StageKind.WORKING
             kind = EventKind.PAUSE_REQUESTED if working else EventKind.PAUSED
-            if info.kind.terminal:
-                raise InvalidTransition(job_id, info.name, "paused", "it has ended")
-            if state.hold == Hold.CANCEL:
-                raise InvalidTransition(job_id, info.name, "paused", "it is being cancelled")
             if state.hold == Hold.PAUSE:
                 return kind
             return _stay(state, kind, Hold.PAUSE)
@@ -234,11 +229,7 @@ class JobMoves(ClaimEnds):
         """
 
         def rule(state: JobState) -> _Move | EventKind:
-            info = stage_info(state.ready)
-            if info.kind.terminal:
-                raise InvalidTransition(job_id, info.name, "resumed", "it has ended")
-            if state.hold == Hold.CANCEL:
-                raise InvalidTransition(job_id, info.name, "resumed", "it is being cancelled")
+            _holdable(job_id, state, "resumed")
             if state.hold == Hold.NONE:
                 return EventKind.RESUMED
             return _stay(state, EventKind.RESUMED, Hold.NONE)
@@ -295,6 +286,16 @@ class JobMoves(ClaimEnds):
                 return move.kind
             standstill.saw(state)
             tried = True
+
+
+def _holdable(job_id: int, state: JobState, wanted: str) -> StageInfo:
+    """The stage of a job that may be paused and resumed; raises `InvalidTransition`."""
+    info = stage_info(state.ready)
+    if info.kind.terminal:
+        raise InvalidTransition(job_id, info.name, wanted, "it has ended")
+    if state.hold == Hold.CANCEL:
+        raise InvalidTransition(job_id, info.name, wanted, "it is being cancelled")
+    return info
 
 
 def _stay(state: JobState, kind: EventKind, hold: Hold) -> _Move:
