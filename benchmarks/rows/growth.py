@@ -218,8 +218,10 @@ class Bot:
         db = self.db
         within = Limits(stage=50, author=50)
 
-        async def work(limits: Limits | None = None) -> None:
-            claims = await db.claim_jobs(Stage.DOWNLOADED, into=Stage.ENCODING, limits=limits)
+        async def work(limit: int = 1, limits: Limits | None = None) -> None:
+            claims = await db.claim_jobs(
+                Stage.DOWNLOADED, into=Stage.ENCODING, limit=limit, limits=limits
+            )
             for claim in claims:  # none while the table is empty
                 await db.load_checkpoint(claim)
                 await db.save_checkpoint(claim, {"next_segment": 12})
@@ -229,7 +231,9 @@ class Bot:
 
         return {
             "claim_jobs to release_job": work,
-            "the same within limits": lambda: work(within),
+            "the same, 10 jobs": lambda: work(10),
+            "the same, up to 200 jobs": lambda: work(200),
+            "the same within limits": lambda: work(limits=within),
             "has_lapsed": db.has_lapsed,
             "recover": db.recover,
         }

@@ -39,8 +39,8 @@ class Claim:
 
     __slots__ = (
         "__weakref__", "_body", "_ended", "_loop", "_lost", "_saving", "_stopped", "_told",
-        "deadline", "ending", "hold", "job", "last_saved", "lease", "origin", "owner", "saved",
-        "stage", "token",
+        "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "origin", "owner",
+        "saved", "settled", "stage", "token",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Claim:
         self._saving: asyncio.Lock | None = None
         self._lost: str | None = None
         self._ended = False
+        self.settled = False  # ended, and no rollback can undo that
+        self.keeper: object = None  # who renews its lease
         self.ending = 0
         self._loop = asyncio.get_running_loop()
         self._told: asyncio.Future[str | None] | None = None
@@ -125,12 +127,13 @@ class Claim:
 
     def over(self) -> None:
         """Tell who waits for its loss that there will be none."""
+        self.settled = True
         if self._told is not None and not self._told.done():
             self._told.set_result(None)
 
     def reopen(self) -> None:
         """Its end was undone, with the transaction that it was written in."""
-        self._ended = False
+        self._ended = self.settled = False
 
     async def __aenter__(self) -> Self:
         if self._lost is not None:

@@ -108,7 +108,7 @@ class ClaimEnds(JobStates):
             args["output_kind"] = check_text(output_kind, "output_kind", MAX_STEP)
         if output_file is not None:
             args["output_file"] = check_path(output_file, "output_file")
-        args["attempt_left"] = claim.attempt if to.terminal else 0
+        args["attempt_left"] = claim.job.attempt if args["archived"] else 0
         return await self._end(claim, to, args, operation(operation_id))
 
     async def fail_job(

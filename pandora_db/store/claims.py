@@ -32,6 +32,7 @@ from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
 _COLUMNS = len(JobRow._fields)
+_ONE, _HUNDRED, _THOUSAND = map(frozenset, (("one",), ("hundred",), ("thousand",)))
 _SALT = 20  # bits; SQLite's tokens keep as many of them free
 
 
@@ -203,8 +204,8 @@ class Claims(ClaimEnds):
             wanted = query.limit - len(taken)
             try:
                 rows = await self._session.take(
-                    "claim_jobs", query.begin(start) | {"limit": wanted}, query.when(start),
-                    found_by="find_claims",
+                    "claim_jobs", query.begin(start) | {"limit": wanted},
+                    query.when(start) | _up_to(wanted), found_by="find_claims",
                 )  # fmt: skip
             except PandoraDbError:
                 if not taken:
@@ -319,6 +320,11 @@ def _check_limits(value: object) -> Limits | None:
             f"limits is a {type(value).__name__}; expected Limits(…) or None", field="limits"
         )
     return value
+
+
+def _up_to(count: int) -> frozenset[str]:
+    """The variant of claim_jobs for so many jobs."""
+    return _ONE if count == 1 else _HUNDRED if count <= 100 else _THOUSAND  # noqa: PLR2004 - above
 
 
 def _in_queue(claim: Claim) -> tuple[int, bool, int, int]:

@@ -19,6 +19,7 @@ Unowned = Literal["requeue", "fail"]
 _AT_ONCE = 500
 _SHOWN = 1_000
 _PAUSE = 0.25
+_PATIENCE, _LOCKED = 2.0, 0.05  # so long, and how often, locked jobs are looked at again
 
 
 class Recovery(Repository):
@@ -30,7 +31,7 @@ class Recovery(Repository):
         Each waits again where it was claimed, with its checkpoint; one whose attempts are used up,
         or whose policy says so, fails as interrupted. Every handle does this by itself every
         `sweep` seconds; any number of processes may at once. No job is touched whose lease is
-        renewed.
+        renewed; one that somebody keeps locked for seconds is left to the next call.
 
         Args:
             unowned: what becomes of jobs at work that never had a lease (libpndb's, or put there by
@@ -91,12 +92,20 @@ class Recovery(Repository):
             "fail": fail,
             "operation_id": operation(None).id,
         }
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
         jobs: list[RecoveredJob] = []
         while True:
             rows = await self._session.take("recover_jobs", args, frozenset({which}))
             jobs += map(RecoveredJob._make, rows)
-            if len(rows) < _AT_ONCE:
+            if len(rows) == _AT_ONCE:
+                continue
+            # A job that another process has locked was passed over. That may be taking it back at
+            # this moment, and may die over it: then it is up to us.
+            left = await self._session.read(f"find_{which}", {"limit": 1})
+            if not left or loop.time() > end:
                 return sorted(jobs)
+            await asyncio.sleep(_LOCKED)
 
     async def _recover_within(self, seconds: float) -> list[RecoveredJob]:
         """Those whose leases run out within that time without having been renewed."""

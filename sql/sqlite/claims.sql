@@ -28,6 +28,7 @@ FROM json_each(:answered) AS claimed CROSS JOIN {schema}.jobs ON job_id = claime
 UPDATE {schema}.lease_tokens SET value = value + 1 WHERE json_array_length(:answered) > 0
 
 -- NULLs of requested_at come first here, last on PostgreSQL; no program of this dialect leaves any.
+-- This planner does not ask how many are wanted.
 -- name: claim_jobs :many
 UPDATE {schema}.jobs {claim}
 WHERE job_id IN (
@@ -35,6 +36,9 @@ WHERE job_id IN (
     WHERE ready = :stage AND NOT archived AND {claimable}
     {claim_filters}
     AND ((-priority), requested_at, job_id) > (:after_rank, :after_requested_at, :after_job_id)   -- when: after
+    AND TRUE   -- when: one
+    AND TRUE   -- when: hundred
+    AND TRUE   -- when: thousand
     ORDER BY (-priority), requested_at, job_id
     LIMIT :limit
 )

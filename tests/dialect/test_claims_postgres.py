@@ -9,6 +9,7 @@ import pytest
 
 from pandora_db import JobDb, Limits, Stage
 from pandora_db.testing import make_job
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,37 @@ async def test_limited_claims_pass_over_a_job_that_somebody_changes(url: str) ->
             )
 
     assert [claim.job_id for claim in claims] == [second]
+
+
+async def lapsed_job(url: str) -> int:
+    """A job whose worker has gone without ending its claim."""
+    async with JobDb.open(url, sweep=None, lease=0.3, heartbeat=0.1) as worker:
+        job_id = await worker.insert_job(make_job())
+        assert await worker.claim_job(job_id, into=Stage.DOWNLOADING) is not None
+    return job_id
+
+
+async def test_recover_takes_what_another_process_had_locked_and_let_go(url: str) -> None:
+    job_id = await lapsed_job(url)
+    async with JobDb.open(url, sweep=None) as db, JobDb.open(url, sweep=None) as other:
+        await wait_until(db.has_lapsed)
+        async with other.transaction() as tx:
+            await tx.update_job(job_id, priority=1)
+            recovering = asyncio.ensure_future(db.recover())
+            await asyncio.sleep(0.2)
+            assert not recovering.done()
+
+        assert (await recovering).requeued == (job_id,)
+
+
+async def test_recover_leaves_what_stays_locked(url: str) -> None:
+    job_id = await lapsed_job(url)
+    async with JobDb.open(url, sweep=None) as db, JobDb.open(url, sweep=None) as other:
+        await wait_until(db.has_lapsed)
+        async with other.transaction() as tx:
+            await tx.update_job(job_id, priority=1)
+            async with asyncio.timeout(10):
+                assert (await db.recover()).jobs == ()
 
 
 async def test_an_exhausted_pool_costs_no_lease(url: str) -> None:

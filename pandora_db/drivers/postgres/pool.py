@@ -42,6 +42,7 @@ class Pool:
         target: str,
     ) -> None:
         self.target = target
+        self.taken = 0  # how often a connection was, by anybody
         self._connect = connect
         self._queries = queries
         self._settings = settings
@@ -80,6 +81,7 @@ class Pool:
         while self._idle:
             connection, _ = self._idle.pop()
             if not connection.is_closed() and not self._outlived(connection):
+                self.taken += 1
                 return connection
             self.discard(connection)
         return None
@@ -99,9 +101,11 @@ class Pool:
         waiter: asyncio.Future[Connection] = self._loop.create_future()
         alarm = self._loop.call_later(self._settings.acquire_timeout, self._expire, waiter)
         try:
-            return await self._wait(waiter)
+            connection = await self._wait(waiter)
         finally:
             alarm.cancel()
+        self.taken += 1
+        return connection
 
     async def _wait(self, waiter: asyncio.Future[Connection]) -> Connection:
         self._waiters.append(waiter)
