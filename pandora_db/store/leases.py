@@ -42,8 +42,8 @@ class Leases:
         self.origin = origin
         self.owner = new_owner()
         self.on_first: Callable[[], None] = lambda: None
-        # Appended to in the path of every claim: a WeakSet with a lock costs ten times as much. Only
-        # the event loop changes it; the heartbeat's thread reads a copy.
+        # In the path of every claim: a WeakSet with a lock costs ten times as much. Only the event
+        # loop changes it; the heartbeat's thread reads a copy.
         self._claims: list[ref[Claim]] = []
         self._enough = _TIDY
         self._cursors: dict[object, ClaimCursor] = {}

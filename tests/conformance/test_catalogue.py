@@ -171,7 +171,8 @@ def variants(catalogue: Catalogue) -> Iterator[Query]:
                 for some in itertools.combinations(flags, length)
             }
             if name == "claim_jobs":  # for so many jobs at most
-                chosen = {when for when in chosen if len(when & {"one", "hundred", "thousand"}) == 1}
+                sizes = {"one", "hundred", "thousand"}
+                chosen = {when for when in chosen if len(when & sizes) == 1}
         for when in chosen:
             yield catalogue.get(name, when)
 
