@@ -18,8 +18,9 @@ import aiosqlite
 
 from benchmarks.rounds import crowd
 from benchmarks.work import Moves, Ours, new_job
-from pandora_db import JobDb, Settings
+from pandora_db import JobDb, Settings, Stage
 from pandora_db.codecs.job import encode_job
+from pandora_db.codecs.stage import StageKind
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.sqlite.driver import writer_pragmas
 from pandora_db.store.operation import operation
@@ -157,5 +158,11 @@ def _update_args(moves: Moves, seconds: float) -> Iterator[dict[str, Any]]:
         if not moves.left:
             moves.rewind()
         job_id, stage = moves.next()
-        args = {"job_id": job_id, "stage": stage, "lowest": 0, "highest": 5}
+        args = {
+            "job_id": job_id,
+            "stage": stage,
+            "lowest": 0,
+            "highest": 5,
+            "restarts": Stage(stage).kind is StageKind.WAITING,
+        }
         yield args | {"operation_id": operation(None).id}
