@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from operator import itemgetter
@@ -111,7 +111,7 @@ class Catalogue:
             names: list[str] = []
             numbered = _TOKEN.sub(partial(_number, names=names, mark=mark), piece).strip()
             if _TOKEN.sub(_blank, numbered).strip():
-                yield Statement(numbered, tuple(names), _binder(names))
+                yield Statement(numbered, tuple(names), binder(names))
 
     def split_script(self, script: str) -> Iterator[str]:
         """The statements of a migration, with the body of a trigger in one piece."""
@@ -214,7 +214,8 @@ def _blank(found: re.Match[str]) -> str:
     return "" if found[0].startswith(("--", "/*")) else found[0]
 
 
-def _binder(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def binder(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What picks the values of these names, in order."""
     if not names:
         return _nothing
     if len(names) > 1:

@@ -38,7 +38,7 @@ class Claim:
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_ended", "_loop", "_lost", "_saving", "_stopped", "_told",
+        "__weakref__", "_body", "_ended", "_lost", "_saving", "_stopped", "_told",
         "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "origin", "owner",
         "saved", "settled", "stage", "token",
     )  # fmt: skip
@@ -52,7 +52,7 @@ class Claim:
         self.owner = owner
         self.origin = origin
         self.lease = lease
-        self.hold = Hold(job.hold)
+        self.hold = Hold.NONE if job.hold == 0 else Hold(job.hold)
         self.deadline: float | None = None  # time.monotonic() from when on it is not renewed
         self.saved: object = None  # what the store knows of its checkpoints
         self.last_saved = 0
@@ -62,7 +62,6 @@ class Claim:
         self.settled = False  # ended, and no rollback can undo that
         self.keeper: object = None  # who renews its lease
         self.ending = 0
-        self._loop = asyncio.get_running_loop()
         self._told: asyncio.Future[str | None] | None = None
         self._body: asyncio.Task[object] | None = None
         self._stopped = False  # the body was cancelled by us
@@ -108,7 +107,7 @@ class Claim:
         if self._lost is not None or self._ended:
             return self._lost
         if self._told is None:
-            self._told = self._loop.create_future()
+            self._told = asyncio.get_running_loop().create_future()
         return await asyncio.shield(self._told)
 
     def lose(self, reason: str) -> None:

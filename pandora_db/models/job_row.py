@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from pandora_db.models.event import stage_name
 from pandora_db.models.job_metadata import JobMetadata
@@ -84,3 +86,7 @@ class JobRow(NamedTuple):
         if self.archived:
             words.append("archived")
         return " · ".join(words)
+
+
+row_of: Callable[[Iterable[Any]], JobRow] = partial(cast("Any", tuple).__new__, JobRow)
+"""`JobRow._make` without its frame and its count of the columns: a list of 10,000 feels both."""

@@ -21,7 +21,7 @@ from pandora_db.codecs.claim import (
 from pandora_db.drivers.base import Row, Session
 from pandora_db.errors import InvalidInput, NotFound, OutcomeUnknown, PandoraDbError
 from pandora_db.models.claim import Claim, Limits
-from pandora_db.models.job_row import JobRow
+from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
 from pandora_db.models.stage import Stage
 from pandora_db.models.status import Hold
@@ -275,7 +275,7 @@ class Claims(ClaimEnds):
     def _claims(self, rows: Sequence[Row], query: _Query) -> list[Claim]:
         claims = [
             Claim(
-                JobRow._make(row[:_COLUMNS]), row[_COLUMNS], query.into, owner=row[_COLUMNS + 1],
+                row_of(row[:_COLUMNS]), row[_COLUMNS], query.into, owner=row[_COLUMNS + 1],
                 origin=self._leases.origin, lease=query.args["lease"],
             )
             for row in rows

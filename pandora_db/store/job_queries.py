@@ -19,7 +19,7 @@ from pandora_db.codecs.checks import (
 from pandora_db.codecs.job_type import JobType, check_job_type
 from pandora_db.codecs.stage import STAGES, Stage, StageKind, check_stage
 from pandora_db.errors import InvalidInput, NotFound
-from pandora_db.models.job_row import JobRow
+from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.status import Hold, JobStatus, status_of
 from pandora_db.store.repository import Repository
 
@@ -54,7 +54,7 @@ class JobQueries(Repository):
     async def get_job(self, job_id: int) -> JobRow | None:
         """The job, active or archived; None when there is none (seed: libpndb)."""
         rows = await self._session.read("get_job", {"job_id": check_id(job_id)})
-        return JobRow._make(rows[0]) if rows else None
+        return row_of(rows[0]) if rows else None
 
     async def get_jobs_by_ids(self, job_ids: Iterable[int]) -> list[JobRow]:
         """The jobs in the order asked for, at most 1,000,000; ids that are not there are left out.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from pandora_db.drivers.base import Row, Session
-from pandora_db.models.job_row import JobRow
+from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.store.leases import Leases
 
 _AT_ONCE = 500
@@ -32,11 +32,10 @@ async def decode_jobs(found: Sequence[Row]) -> list[JobRow]:
     A driver's list is filled anew: a second one beside it makes Python's garbage collector look
     through everything, at a third of the whole cost.
     """
-    make = JobRow._make
     rows = found if isinstance(found, list) else list(found)
     for start in range(0, len(rows), _AT_ONCE):
         if start:
             await asyncio.sleep(0)
         part = slice(start, start + _AT_ONCE)
-        rows[part] = map(make, rows[part])
+        rows[part] = map(row_of, rows[part])
     return cast("list[JobRow]", rows)

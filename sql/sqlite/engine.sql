@@ -69,6 +69,19 @@ FROM (
 ) AS op
 WHERE job_id = op.id AND lease_token = op.token AND (hold <> 2 OR op.cancelled IS NULL)
 
+-- The same where all calls end in one way, without an output.
+-- name: end_claims_alike :batch
+UPDATE {schema}.jobs
+SET ready = :stage, archived = :archived,
+    completed_at = CASE WHEN :archived THEN coalesce(completed_at, {now}) ELSE completed_at END,
+    hold = CASE WHEN :archived THEN 0 ELSE hold END,
+    attempt = op.column3, not_before = {now_seconds} + :delay,
+    error = CASE WHEN :keep_error THEN error ELSE :error END,
+    lease_token = NULL, lease_owner = NULL, lease_until = NULL,
+    event_seq = event_seq + 1, updated_at = {now}
+FROM (VALUES (:job_id, :token, :attempt_left)) AS op
+WHERE job_id = op.column1 AND lease_token = op.column2 AND (hold <> 2 OR :cancelled IS NULL)
+
 -- name: record_ends :batch
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
 SELECT job_id, event_seq, updated_at, op.column2, ready, op.column3, op.column4, op.column5, op.column6

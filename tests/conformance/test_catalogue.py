@@ -42,6 +42,7 @@ ONE_DIALECT_ONLY = {
         "update_stages",  # and a crowd of stage changes is written row by row in one statement
         "record_stages",
         "end_claims",  # so is a crowd of ends
+        "end_claims_alike",
         "record_ends",
         "drop_ended",
     },

@@ -408,3 +408,50 @@ async def test_a_crowd_of_ends_gets_each_its_own_answer(db: JobDb) -> None:
 
     assert [isinstance(one, LeaseLost) for one in outcomes] == [n == 7 for n in range(60)]
     assert (await db.stage_counts()) == {Stage.QUEUED: 1, Stage.DOWNLOADED: 59}
+
+
+ENDS: dict[str, Callable[[JobDb, Claim], Awaitable[object]]] = {
+    "finish": lambda db, claim: db.finish_job(claim, Stage.UPLOADED),
+    "finish a stage": lambda db, claim: db.finish_job(claim, Stage.DOWNLOADED),
+    "finish with an output": lambda db, claim: db.finish_job(
+        claim, Stage.UPLOADED, output={"job": claim.job_id}
+    ),
+    "fail": lambda db, claim: db.fail_job(claim, f"job {claim.job_id}", final=True),
+    "fail alike": lambda db, claim: db.fail_job(claim, "no such file", final=True),
+    "try again": lambda db, claim: db.fail_job(claim, "reset", retry_in=600.0),
+    "snooze": lambda db, claim: db.snooze_job(claim, 600.0),
+    "release": lambda db, claim: db.release_job(claim),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("cancelled", [0, 1])
+async def test_a_crowd_of_ends_does_what_each_alone_does(
+    db: JobDb, end: str, cancelled: int
+) -> None:
+    ids = await db.insert_jobs(make_job() for _ in range(9))
+    claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=9)
+    for claim in claims[: 2 * cancelled]:  # one of those that end alone, one of the crowd
+        await db.cancel_job(claim.job_id)
+    alone, crowd = claims[::9], claims[1:]
+
+    for claim in alone:
+        await ENDS[end](db, claim)
+    await asyncio.gather(*(ENDS[end](db, claim) for claim in crowd))
+
+    def told(job: JobRow) -> tuple[object, ...]:
+        own = str(job.job_id)
+        return (
+            job.ready, job.archived, job.completed_at is None, job.hold, job.attempt,
+            job.not_before is None, (job.error or "").replace(own, "N"),
+            (job.output or "").replace(own, "N"), job.output_kind,
+        )  # fmt: skip
+
+    rows = await db.get_jobs_by_ids(ids)
+    assert len({told(row) for row in rows[: 1 + cancelled]}) == 1
+    assert {told(row) for row in rows[1 + cancelled :]} == {told(rows[-1])}
+    if not cancelled:
+        assert told(rows[0]) == told(rows[-1])
+    histories = [[event.kind for event in await db.history(job_id)] for job_id in ids]
+    assert histories[0] == histories[cancelled]
+    assert all(kinds == histories[-1] for kinds in histories[1 + cancelled :])

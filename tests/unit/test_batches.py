@@ -26,8 +26,16 @@ def test_the_row_of_values_is_repeated() -> None:
     )
 
     assert for_rows(text, 2) == (
-        "UPDATE t SET a = op.column2 FROM (VALUES (?, coalesce(?, 0)), (?, coalesce(?, 0))) AS op "
-        "WHERE id = column1"
+        "UPDATE t SET a = op.column2 FROM (VALUES (?1, coalesce(?2, 0)), (?3, coalesce(?4, 0))) "
+        "AS op WHERE id = column1"
+    )
+
+
+def test_parameters_outside_the_values_are_the_same_for_all_rows() -> None:
+    text = "UPDATE t SET a = ?1, b = ?4 FROM (VALUES (?2, ?3)) AS op WHERE c = ?4"
+
+    assert for_rows(text, 2) == (
+        "UPDATE t SET a = ?1, b = ?2 FROM (VALUES (?3, ?4), (?5, ?6)) AS op WHERE c = ?2"
     )
 
 
@@ -37,11 +45,11 @@ def test_the_row_of_values_is_repeated() -> None:
         "INSERT INTO t SELECT ?1",
         "INSERT INTO t VALUES (?1, ?1)",
         "INSERT INTO t VALUES (?2, ?1)",
-        "UPDATE t SET a = ?1 FROM (VALUES (?2)) AS op",
+        "UPDATE t SET a = ?1 FROM (VALUES (?1, ?2)) AS op",
     ],
 )
-def test_a_statement_whose_values_are_not_the_parameters_in_order_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="every parameter has to stand once"):
+def test_a_statement_whose_values_are_not_parameters_in_order_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"VALUES \("):
         for_rows(text, 2)
 
 

@@ -8,16 +8,17 @@ back and each call is run by itself, which tells whose it was.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import chain, groupby, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from pandora_db.sqlfiles import Catalogue, Query, Statement
+from pandora_db.sqlfiles import Catalogue, Query, Statement, binder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ _CROWD = 4
 # A crowd of 50 in two statements; with 10 to 50 rows in each, a job costs the same.
 _ROWS = 25
 _ROW = re.compile(r"\bVALUES\s*(\((?:[^()]|\([^()]*\))*\))")
-_PLACE = re.compile(r"\?\d+")
+_PLACE = re.compile(r"\?(\d+)")
 
 
 class NotAlike(Exception):
@@ -90,10 +91,21 @@ def _update_stages(
 def _end_claims(
     cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Any, ...]]:
-    _write_alike(cursor, queries, ("end_claims", "record_ends"), calls)
+    # Where all end in one way without an output, as most do, it takes three fifths of the time.
+    way = _way(calls[0])
+    alike = way[-3:] == (None, None, None) and all(_way(args) == way for args in calls)
+    _write_alike(
+        cursor, queries, ("end_claims_alike" if alike else "end_claims", "record_ends"), calls
+    )
     (statement,) = queries.get("drop_ended").statements
     write_rows(cursor, statement, [statement.bind(args) for args in calls if args["drop"]])
     return [(args["job_id"], args["stage"]) for args in calls]
+
+
+_way = itemgetter(
+    "stage", "archived", "cancelled", "delay", "keep_error", "error",
+    "output_kind", "output", "output_file",
+)  # fmt: skip
 
 
 def _write_alike(
@@ -107,7 +119,8 @@ def _write_alike(
         raise NotAlike
     for name in names:
         (statement,) = queries.get(name).statements
-        _write_each(cursor, statement, list(map(statement.bind, calls)))
+        same, each = _binders(statement)
+        _write_each(cursor, statement, list(map(each, calls)), same(calls[0]))
 
 
 _WRITERS = {
@@ -118,33 +131,74 @@ _WRITERS = {
 
 
 def _write_each(
-    cursor: sqlite3.Cursor, statement: Statement, rows: Sequence[Sequence[Any]]
+    cursor: sqlite3.Cursor,
+    statement: Statement,
+    rows: Sequence[Sequence[Any]],
+    same: Sequence[Any] = (),
 ) -> None:
     """Raises `NotAlike` unless each of the rows changed one of the table."""
-    if write_rows(cursor, statement, rows) != len(rows):
+    if write_rows(cursor, statement, rows, same) != len(rows):
         raise NotAlike
 
 
-def write_rows(cursor: sqlite3.Cursor, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
-    """Run `statement`, whose parameters stand in its VALUES, for all rows; how many it changed."""
+def write_rows(
+    cursor: sqlite3.Cursor,
+    statement: Statement,
+    rows: Iterable[Sequence[Any]],
+    same: Sequence[Any] = (),
+) -> int:
+    """Run `statement` for all rows of its VALUES; how many it changed.
+
+    `same` are the values of the parameters outside VALUES, one for all rows.
+    """
     changed = 0
     left = iter(rows)
     while some := list(islice(left, _ROWS)):
         text = for_rows(statement.text, len(some))
-        cursor.execute(text, list(chain.from_iterable(some)))
+        cursor.execute(text, [*same, *chain.from_iterable(some)])
         changed += cursor.rowcount
     return changed
 
 
+class _Cut(NamedTuple):
+    """A statement around the row of its VALUES, and the numbers of its parameters."""
+
+    before: str
+    row: str
+    behind: str
+    same: tuple[int, ...]
+    each: tuple[int, ...]
+
+
+@cache
+def _cut(text: str) -> _Cut:
+    found = _ROW.search(text)
+    if found is None:
+        raise ValueError(f"there is no VALUES (…) in: {text}")
+    before, row, behind = text[: found.start(1)], found[1], text[found.end(1) :]
+    each = tuple(map(int, _PLACE.findall(row)))
+    same = tuple(sorted(set(map(int, _PLACE.findall(before + behind)))))
+    if len({*each, *same}) < len(each) + len(same) or sorted(each) != list(each):
+        raise ValueError(f"a parameter of VALUES (…) has to stand there once, and in order: {text}")
+    return _Cut(before, row, behind, same, each)
+
+
 @cache
 def for_rows(text: str, count: int) -> str:
-    """The statement with the row of its VALUES `count` times, and a place for each value."""
-    found = _ROW.search(text)
-    places = _PLACE.findall(text)
-    if found is None or _PLACE.findall(found[1]) != [f"?{n + 1}" for n in range(len(places))]:
-        raise ValueError(f"every parameter has to stand once, in one VALUES (…): {text}")
-    row = _PLACE.sub("?", found[1])
-    return text[: found.start(1)] + ", ".join([row] * count) + text[found.end(1) :]
+    """The statement with the row of its VALUES `count` times, numbered after what is outside."""
+    before, row, behind, same, _ = _cut(text)
+    outside = partial(_PLACE.sub, lambda place: f"?{same.index(int(place[1])) + 1}")
+    numbers = itertools.count(len(same) + 1)
+    rows = _PLACE.sub(lambda _: f"?{next(numbers)}", ", ".join([row] * count))
+    return outside(before) + rows + outside(behind)
+
+
+@cache
+def _binders(statement: Statement) -> tuple[_Bind, _Bind]:
+    """The values outside VALUES, and those of a row."""
+    _, _, _, same, each = _cut(statement.text)
+    names = statement.parameters
+    return binder([names[n - 1] for n in same]), binder([names[n - 1] for n in each])
 
 
 def wanted_ids(calls: Sequence[Call]) -> list[int]:
