@@ -64,28 +64,26 @@ class Worker:
         `:answered` in a statement is the JSON list of the first column of the rows so far.
         """
         rows: list[Any] = []
-        description: Any = None
         for statement in query.statements:
             if "answered" in statement.parameters:
                 args = {**args, "answered": json.dumps([row[0] for row in rows])}
             cursor.execute(statement.text, statement.bind(args))
             if cursor.description is not None:
-                description = cursor.description
-                rows = cursor.fetchall()
-        if not rows:
-            return rows
-        text = query.statements[-1].text  # a Query is its texts: hashing one hashes them all
+                rows = self._fetch(cursor, statement.text)
+        return rows
+
+    def _fetch(self, cursor: sqlite3.Cursor, text: str) -> list[Any]:
         converters = self._converters.get(text)
         if converters is None:
             converters = self._converters[text] = tuple(
                 (index, _READ_AS[column[0]])
-                for index, column in enumerate(description)
+                for index, column in enumerate(cursor.description)
                 if column[0] in _READ_AS
             )
-        if converters:
-            for index, row in enumerate(rows):  # in place: a long list is not held twice
-                rows[index] = _convert(row, converters)
-        return rows
+        if not converters:
+            return cursor.fetchall()
+        # One by one: of a long list, what SQLite answers is not held beside what becomes of it.
+        return [_convert(row, converters) for row in cursor]
 
     def read_all(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
         """Independent reads in one hop."""
@@ -202,10 +200,10 @@ def _rollback(connection: sqlite3.Connection) -> None:
         plain_cursor(connection).execute("ROLLBACK")
 
 
-def _convert(row: Sequence[Any], converters: tuple[Converter, ...]) -> list[Any]:
+def _convert(row: Sequence[Any], converters: tuple[Converter, ...]) -> tuple[Any, ...]:
     values = list(row)
     for index, convert in converters:
         value = values[index]
         if value is not None:
             values[index] = convert(value)
-    return values
+    return tuple(values)
