@@ -15,6 +15,7 @@ JOB_COLUMNS = (
     "job_id", "author", "requested_at", "job_type", "preset", "preset_concat", "link", "directory",
     "ready", "message_id", "channel_id", "author_id", "guild_id", "external_id", "idempotency_key",
     "priority", "config", "name", "tags", "concurrency_key", "not_before", "max_attempts",
+    "params",
 )  # fmt: skip
 """The columns that an insert gives values to, in their order."""
 
@@ -49,4 +50,5 @@ def encode_job(job: Job) -> dict[str, Any]:
         "concurrency_key": job.concurrency_key,
         "not_before": job.not_before,
         "max_attempts": job.max_attempts,
+        "params": job.params,
     }

@@ -51,7 +51,8 @@ def describe(value: object) -> str:
             zone = "" if value.tzinfo else " without time zone"
             return f"{value.isoformat(sep=' ')}{zone}"
         case _:
-            return f"a value of type {type(value).__name__}"
+            size = f", {len(value)} long" if isinstance(value, bytes) else ""
+            return f"a value of type {type(value).__name__}{size}"
 
 
 def _describe_text(value: str) -> str:

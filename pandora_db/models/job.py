@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from pandora_db.errors import UnknownCode
 from pandora_db.models import limits
@@ -99,7 +99,10 @@ class Job(InputModel):
         concurrency_key: jobs of one key can be kept from being worked on at once; see `Limits`.
         not_before: no worker may claim the job earlier; given as aware datetime or unix seconds.
         max_attempts: how often the job is tried at a stage before it fails; None for the default.
+        params: the input as dispatched, at most 1 MiB; it never changes. In JSON it is base64.
     """
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     author: Annotated[
         str, Field(strict=True, min_length=1, max_length=limits.MAX_AUTHOR, pattern=_NO_NUL)
@@ -128,6 +131,9 @@ class Job(InputModel):
     concurrency_key: _Key | None = None
     not_before: Annotated[float | None, BeforeValidator(_moment)] = None
     max_attempts: Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS)] | None = None
+    params: Annotated[
+        bytes | None, Field(strict=True, max_length=limits.MAX_PARAMS, repr=False)
+    ] = None
 
     if TYPE_CHECKING:
         # The fields have the types they are kept in; the constructor takes more.
@@ -155,6 +161,7 @@ class Job(InputModel):
             concurrency_key: str | None = None,
             not_before: float | datetime | None = None,
             max_attempts: int | None = None,
+            params: bytes | None = None,
         ) -> None: ...
 
     expected: ClassVar[Mapping[str, str]] = {
@@ -179,4 +186,5 @@ class Job(InputModel):
         "concurrency_key": expected_text(1, limits.MAX_KEY) + ", or None",
         "not_before": EXPECTED_MOMENT + ", or None",
         "max_attempts": expected_int(1, limits.MAX_ATTEMPTS) + ", or None",
+        "params": f"at most {limits.MAX_PARAMS} bytes of MessagePack, or None",
     }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import decode_json
@@ -35,11 +35,11 @@ _HoldName = Annotated[Hold, PlainSerializer(_name, return_type=str, when_used="j
 class JobMetadata(BaseModel):
     """A decoded job (seed: libpndb), made by `JobRow.to_job_metadata()`.
 
-    Times are aware, in UTC. `directory` is None where none was given. In JSON, ids are text and
-    enums are their names.
+    Times are aware, in UTC. `directory` is None where none was given. In JSON, ids are text,
+    enums are their names, and `params` is base64.
     """
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, defer_build=True, ser_json_bytes="base64")
 
     job_id: Id
     author: str
@@ -76,6 +76,7 @@ class JobMetadata(BaseModel):
     concurrency_key: str | None
     not_before: datetime | None
     max_attempts: int | None
+    params: bytes | None = Field(repr=False)
 
     @classmethod
     def from_row(cls, row: JobRow) -> JobMetadata:
@@ -116,6 +117,7 @@ class JobMetadata(BaseModel):
             concurrency_key=row.concurrency_key,
             not_before=None if row.not_before is None else _time(row.not_before, "not_before"),
             max_attempts=row.max_attempts,
+            params=row.params,
         )
 
 

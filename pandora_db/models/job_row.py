@@ -59,6 +59,8 @@ class JobRow(NamedTuple):
     not_before: float | None = None
     """Unix seconds."""
     max_attempts: int | None = None
+    params: bytes | None = None
+    """The input as dispatched."""
 
     def to_job_metadata(self) -> JobMetadata:
         """The job with enums, times, path and JSON decoded (seed: libpndb).

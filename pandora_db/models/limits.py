@@ -30,6 +30,9 @@ MAX_JSON_FLOAT = 1e16
 """Floats in JSON stay below this: JSONB keeps numbers as decimals, and larger floats come back as
 integers that no longer equal what was stored."""
 
+MAX_PARAMS = 1_048_576
+"""Bytes of `params`."""
+
 MIN_PRIORITY = -32_767
 MAX_PRIORITY = 32_767
 """Priority is a SMALLINT whose negative stands in the queue's index; higher goes first."""

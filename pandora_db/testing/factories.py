@@ -47,6 +47,7 @@ class JobFields(TypedDict, total=False):
     concurrency_key: str | None
     not_before: float | datetime | None
     max_attempts: int | None
+    params: bytes | None
 
 
 def make_job(**overrides: Unpack[JobFields]) -> Job:

@@ -5,7 +5,7 @@ completed_at AT TIME ZONE 'UTC' AS completed_at, coalesce(archived, FALSE) AS ar
 author_id, guild_id, external_id, idempotency_key, priority, attempt, hold,
 progress, progress_data::text, current_step, output_kind, output::text, output_file,
 error, config::text, updated_at,
-name, tags::text, concurrency_key, not_before, max_attempts
+name, tags::text, concurrency_key, not_before, max_attempts, params
 
 -- Ids that are taken, keys that are known and operations that were done are left to
 -- find_insert: a plain INSERT that fails would take the whole batch with it. LIMIT 1, since a
@@ -18,25 +18,25 @@ WITH op AS MATERIALIZED (
         :ready::smallint[], :message_id::bigint[], :channel_id::bigint[], :author_id::bigint[],
         :guild_id::bigint[], :external_id::text[], :idempotency_key::text[], :priority::smallint[],
         :config::text[], :name::text[], :tags::text[], :concurrency_key::text[],
-        :not_before::float8[], :max_attempts::smallint[], :operation_id::text[]
+        :not_before::float8[], :max_attempts::smallint[], :params::bytea[], :operation_id::text[]
     ) WITH ORDINALITY AS op (
         job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
         message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority,
-        config, name, tags, concurrency_key, not_before, max_attempts, operation_id, n
+        config, name, tags, concurrency_key, not_before, max_attempts, params, operation_id, n
     )
 ), stored AS (
     INSERT INTO {schema}.jobs (
         job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
         message_id, channel_id, created_at, author_id, guild_id, external_id, idempotency_key,
-        priority, config, name, tags, concurrency_key, not_before, max_attempts, operation_id,
-        updated_at
+        priority, config, name, tags, concurrency_key, not_before, max_attempts, params,
+        operation_id, updated_at
     )
     SELECT coalesce(job_id, nextval('{schema}.job_ids')), author,
            coalesce(requested_at, floor(extract(epoch FROM statement_timestamp()))::bigint),
            job_type, preset, preset_concat, link, directory, ready, message_id, channel_id,
            statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
            idempotency_key, priority, config::jsonb, name, tags::jsonb, concurrency_key, not_before,
-           max_attempts, operation_id::uuid, statement_timestamp()
+           max_attempts, params, operation_id::uuid, statement_timestamp()
     FROM op
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = 1 AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n

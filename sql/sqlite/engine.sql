@@ -5,12 +5,12 @@
 INSERT INTO {schema}.jobs (
     job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
     message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority, config,
-    name, tags, concurrency_key, not_before, max_attempts, created_at, updated_at
+    name, tags, concurrency_key, not_before, max_attempts, params, created_at, updated_at
 )
 VALUES (
     :job_id, :author, :requested_at, :job_type, :preset, :preset_concat, :link, :directory, :ready,
     :message_id, :channel_id, :author_id, :guild_id, :external_id, :idempotency_key, :priority,
-    :config, :name, :tags, :concurrency_key, :not_before, :max_attempts, :created_at, :updated_at
+    :config, :name, :tags, :concurrency_key, :not_before, :max_attempts, :params, :created_at, :updated_at
 )
 
 -- name: record_inserted :batch

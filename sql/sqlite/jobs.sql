@@ -4,7 +4,7 @@ message_id, channel_id, created_at, completed_at, coalesce(archived, 0) AS archi
 author_id, guild_id, external_id, idempotency_key, priority, attempt, hold,
 progress, progress_data, current_step, output_kind, output, output_file,
 error, config, updated_at,
-name, tags, concurrency_key, not_before, max_attempts
+name, tags, concurrency_key, not_before, max_attempts, params
 
 -- fragment: now
 strftime('%Y-%m-%d %H:%M:%f', 'now')
@@ -26,7 +26,7 @@ strftime('%Y-%m-%d %H:%M:%f', 'now')
 INSERT INTO {schema}.jobs (
     job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
     message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority, config,
-    name, tags, concurrency_key, not_before, max_attempts,
+    name, tags, concurrency_key, not_before, max_attempts, params,
     operation_id,   -- when: repeated
     updated_at
 )
@@ -35,7 +35,7 @@ VALUES (
     coalesce(:requested_at, CAST(strftime('%s', 'now') AS INTEGER)), :job_type, :preset,
     :preset_concat, :link, :directory, :ready, :message_id, :channel_id, :author_id, :guild_id,
     :external_id, :idempotency_key, :priority, :config, :name, :tags, :concurrency_key,
-    :not_before, :max_attempts,
+    :not_before, :max_attempts, :params,
     :operation_id,   -- when: repeated
     {now}
 )

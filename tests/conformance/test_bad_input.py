@@ -58,6 +58,9 @@ BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
     ({"not_before": NAIVE}, "2026-01-01 00:00:00 without time zone", "an aware datetime or unix"),
     ({"not_before": float("nan")}, "not_before is nan", "unix seconds"),
     ({"max_attempts": 0}, "max_attempts is 0", "an int from 1 to 32767"),
+    ({"params": b"x" * (2**20 + 1)}, "params is a value of type bytes, 1048577 long", "at most"),
+    ({"params": "x"}, "params is a text of 1 character", "at most 1048576 bytes of MessagePack"),
+    ({"params": bytearray(1)}, "params is a value of type bytearray", "at most 1048576 bytes"),
     ({"autor": "mika"}, "Job has no field 'autor'", "did you mean author?"),
 ]
 

@@ -115,7 +115,10 @@ async def scenario(store: Store) -> list[object]:
     """Call everything that a store has, good and bad."""
     trace = Trace()
     note = trace.note
-    job = Job(author="mika", author_id=7, guild_id=9, requested_at=50, config={"a": [1, 0.5, "ü"]})
+    job = Job(
+        author="mika", author_id=7, guild_id=9, requested_at=50, config={"a": [1, 0.5, "ü"]},
+        params=b"\\x41\t\n\0\xff",
+    )  # fmt: skip
     first = await note(store.insert_job(job))
     await note(store.insert_job(job.model_copy(update={"job_id": first})))
     await note(store.insert_job(job.model_copy(update={"idempotency_key": "k"}), max_active=5))

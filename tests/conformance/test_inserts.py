@@ -22,7 +22,7 @@ from pandora_db import (
     QueueFull,
     Stage,
 )
-from pandora_db.models.limits import MAX_ID
+from pandora_db.models.limits import MAX_ID, MAX_PARAMS
 from pandora_db.testing import make_job
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ FULL_JOB = Job(
     idempotency_key="interaction 7",
     priority=-32767,
     config={"crf": 18, "big": 2**63 - 1, "small": 0.1, "texts": ["ü", ""], "none": None},
+    params=bytes(range(256)),
 )
 
 
@@ -347,3 +348,47 @@ async def test_a_foreign_row_with_a_high_id_does_not_stop_generated_ids(
     raw("INSERT INTO jobs (job_id, author, ready) VALUES (%s, 'x', 0)", MAX_ID)
 
     assert await db.insert_job(make_job()) < 2**53
+
+
+PARAMS = (b"", b"\0", bytes(range(256)), b"\\x41\t\n\\N", b"x" * MAX_PARAMS, None)
+
+
+async def params_of(db: JobDb, ids: list[int]) -> list[bytes | None]:
+    return [job.params for job in await db.get_jobs_by_ids(ids)]
+
+
+async def test_params_are_kept_byte_for_byte_on_every_way_in(db: JobDb) -> None:
+    jobs = [make_job(params=params) for params in PARAMS]
+    keyed = [job.model_copy(update={"idempotency_key": f"k{n}"}) for n, job in enumerate(jobs)]
+
+    alone = [await db.insert_job(job) for job in jobs]
+    crowd = await asyncio.gather(*(db.insert_job(job) for job in jobs * 3))
+    loaded = await db.insert_jobs(jobs)
+    each = await db.insert_jobs(keyed)
+    limited = [await db.insert_job(job, max_active=1000) for job in jobs]
+    async with db.transaction() as tx:
+        inside = [await tx.insert_job(jobs[2]), *await tx.insert_jobs(jobs[2:4])]
+
+    for ids in (alone, loaded, each, limited):
+        assert await params_of(db, ids) == list(PARAMS)
+    assert await params_of(db, crowd) == list(PARAMS * 3)
+    assert await params_of(db, inside) == [PARAMS[2], *PARAMS[2:4]]
+
+
+async def test_params_come_with_the_claim_and_stay_as_they_are(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job(params=b"\x81\xa1a\x01"))
+
+    (claim,) = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING)
+
+    assert claim.job.params == b"\x81\xa1a\x01"
+    with pytest.raises(InvalidInput, match="params"):
+        await db.update_job(job_id, params=b"other")  # type: ignore[call-arg]
+    await db.finish_job(claim, Stage.UPLOADED)
+    await db.retry_job(job_id)
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert row.params == b"\x81\xa1a\x01"
+    metadata = row.to_job_metadata()
+    assert metadata.params == row.params
+    assert '"params":"gaFhAQ=="' in metadata.model_dump_json()
+    assert "params" not in repr(metadata)

@@ -62,6 +62,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "concurrency_key": TEXT | WRONG,
     "not_before": FLOATS | INTS | TIMES | WRONG,
     "max_attempts": INTS | WRONG,
+    "params": st.none() | st.binary(max_size=300) | WRONG,
 }
 # One field at a time is where most inputs get through, several at once where they meet.
 ONE = st.sampled_from(sorted(FIELDS)).flatmap(

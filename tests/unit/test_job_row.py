@@ -40,7 +40,7 @@ def test_order_of_the_columns() -> None:
         "message_id channel_id created_at completed_at archived author_id guild_id external_id "
         "idempotency_key priority attempt hold progress progress_data current_step output_kind "
         "output output_file error config updated_at name tags concurrency_key not_before "
-        "max_attempts"
+        "max_attempts params"
     )
 
 

@@ -259,6 +259,8 @@ async def _copy_text(rows: Iterable[Row]) -> AsyncGenerator[bytes, None]:
 
 
 def _copy_field(value: object) -> str:
+    if isinstance(value, bytes):
+        return rf"\\x{value.hex()}"
     return r"\N" if value is None else str(value).translate(_COPY_ESCAPES)
 
 

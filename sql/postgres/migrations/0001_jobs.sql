@@ -42,6 +42,7 @@ ALTER TABLE {schema}.jobs
     ADD COLUMN output_file     TEXT,
     ADD COLUMN error           TEXT,
     ADD COLUMN config          JSONB,
+    ADD COLUMN params          BYTEA,
     ADD COLUMN updated_at      TIMESTAMPTZ,
     ADD COLUMN lease_token     BIGINT,
     ADD COLUMN lease_owner     TEXT,

@@ -37,6 +37,7 @@ CREATE TABLE jobs (
     output_file     TEXT,
     error           TEXT,
     config          TEXT CONSTRAINT jobs_config CHECK (config IS NULL OR json_valid(config)),
+    params          BLOB,
     updated_at      TEXT,
     lease_token     INTEGER,
     lease_owner     TEXT,
