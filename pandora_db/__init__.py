@@ -55,8 +55,11 @@ from pandora_db.models import (
     SchemaPlan,
     SchemaStep,
     Stage,
+    StageCode,
     StageInfo,
     StageKind,
+    TaskStage,
+    define_pipeline,
 )
 from pandora_db.store import Store
 
@@ -106,6 +109,7 @@ __all__ = [
     "SchemaTooNew",
     "Settings",
     "Stage",
+    "StageCode",
     "StageInfo",
     "StageKind",
     "StatementTimeout",
@@ -114,8 +118,10 @@ __all__ = [
     "StorageFull",
     "StorageReadOnly",
     "Store",
+    "TaskStage",
     "TransactionAborted",
     "TransactionError",
     "UnknownCode",
     "WriteRefused",
+    "define_pipeline",
 ]

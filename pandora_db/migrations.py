@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from pandora_db.codecs.stage import STAGES
+from pandora_db.codecs.stage import PIPELINES, STAGES, missing_stages
 from pandora_db.drivers.base import Driver, Migrator, Row, Session
 from pandora_db.errors import ForeignSchema, SchemaChanged, SchemaTooNew
 from pandora_db.models.schema import SchemaDifference, SchemaPlan, SchemaStep
@@ -256,16 +256,4 @@ async def _unlike_libpndb(session: Session, first: Migration) -> list[str]:
 
 async def _missing_stages(session: Session) -> list[dict[str, object]]:
     """The stages that the table lacks; raises `ForeignSchema` where a code means something else."""
-    rows = {row[0]: tuple(row) for row in await session.read("get_stages", {})}
-    missing: list[dict[str, object]] = []
-    for info in STAGES.values():
-        wanted = (info.code, info.pipeline, info.name, info.kind.value, info.returns_to)
-        found = rows.get(info.code)
-        if found is None:
-            names = ("code", "pipeline", "name", "kind", "returns_to")
-            missing.append(dict(zip(names, wanted, strict=True)))
-        elif found != wanted:
-            raise ForeignSchema(
-                f"stage {info.code} is {found[2]!r} in this database, {info.name!r} in this program"
-            )
-    return missing
+    return missing_stages(await session.read("get_stages", {}), PIPELINES.values())

@@ -17,6 +17,7 @@ import pytest
 
 from pandora_db import JobDb
 from tests.support.databases import PostgresDatabases, migrate
+from tests.support.pipelines import forgotten
 from tests.support.provider import NoServerError, Server, running_server
 from tests.support.raw import Raw
 from tests.support.report import NO_POSTGRES, POSTGRES_PROPERTY, PostgresReport
@@ -35,6 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "postgres_dsn" in fixtures or "postgres_databases" in fixtures:
             item.add_marker("postgres")
+
+
+@pytest.fixture(autouse=True)
+def _pipelines() -> Iterator[None]:
+    """What a test defines is not there for the next one."""
+    with forgotten():
+        yield
 
 
 @pytest.fixture(scope="session")

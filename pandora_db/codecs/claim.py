@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, cast
 
 from pandora_db.codecs.checks import check_id, check_int, check_text
 from pandora_db.codecs.job_type import check_job_type
 from pandora_db.codecs.json_text import encode_tags
-from pandora_db.codecs.stage import STAGES, Stage, StageKind, check_stage, stage_info
+from pandora_db.codecs.stage import (
+    MEMBERS,
+    Pipeline,
+    StageCode,
+    StageKind,
+    check_stage,
+    pipeline_of,
+    stage_info,
+)
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Claim
@@ -45,7 +53,7 @@ def check_claims(values: object) -> list[Claim]:
     return [check_claim(value, "claims") for value in cast("Iterable[object]", values)]
 
 
-def check_into(value: object) -> Stage:
+def check_into(value: object) -> StageCode:
     """A stage of work; raises `InvalidInput` for any other."""
     into = check_stage(value, "into")
     if into.kind is not StageKind.WORKING:
@@ -56,7 +64,7 @@ def check_into(value: object) -> Stage:
     return into
 
 
-def check_route(stage: object, into: object) -> tuple[Stage, Stage]:
+def check_route(stage: object, into: object) -> tuple[StageCode, StageCode]:
     """A waiting stage and the working stage that a claim takes its jobs to."""
     start, end = check_stage(stage), check_into(into)
     if start.kind is not StageKind.WAITING:
@@ -75,27 +83,19 @@ def check_route(stage: object, into: object) -> tuple[Stage, Stage]:
 
 
 @cache
-def waiting_before(into: Stage) -> tuple[Stage, ...]:
+def waiting_before(into: StageCode) -> tuple[StageCode, ...]:
     """The waiting stages from which a job may go `into` a working one."""
-    pipeline = stage_info(into).pipeline
-    return tuple(
-        Stage(info.code)
-        for info in STAGES.values()
-        if info.pipeline == pipeline and info.kind is StageKind.WAITING and info.code < into
-    )
+    stages = _pipeline(into).stages
+    return tuple(stage for stage in stages if stage.kind is StageKind.WAITING and stage < into)
 
 
 @cache
-def ending(stage: Stage, kind: StageKind) -> Stage:
+def ending(stage: StageCode, kind: StageKind) -> StageCode:
     """The stage of that kind in the pipeline of `stage`: the last one, as in recover_jobs.
 
     Of CANCELLED and DECLINED it is CANCELLED: somebody had begun.
     """
-    pipeline = stage_info(stage).pipeline
-    codes = (
-        info.code for info in STAGES.values() if (info.pipeline, info.kind) == (pipeline, kind)
-    )
-    return Stage(max(codes))
+    return [one for one in _pipeline(stage).stages if one.kind is kind][-1]
 
 
 def check_seconds(value: object, field: str) -> float:
@@ -153,5 +153,8 @@ def _check_names(value: object) -> list[str]:
 
 
 def _names(kind: StageKind) -> str:
-    stages: Sequence[Stage] = [stage for stage in Stage if stage.kind is kind]
-    return ", ".join(stage.name for stage in stages)
+    return ", ".join(stage.name for stage in MEMBERS.values() if stage.kind is kind)
+
+
+def _pipeline(stage: StageCode) -> Pipeline:
+    return pipeline_of(stage_info(stage).pipeline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pandora_db.errors import UnknownCode
 from pandora_db.models.checks import refuse
-from pandora_db.models.job_type import KNOWN_JOB_TYPES, JobType
+from pandora_db.models.job_type import JobType, known_job_types
 
 __all__ = ["JobType", "check_job_type"]
 
@@ -17,8 +17,8 @@ def check_job_type(value: object, field: str = "job_type") -> JobType:
         InvalidInput: anything else.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        refuse(field, value, "a JobType, such as JobType.ENCODE")
+        refuse(field, value, "a JobType, such as JobType.ENCODE, or its number")
     try:
         return JobType(value)
     except UnknownCode as error:
-        raise UnknownCode(field, int(value), KNOWN_JOB_TYPES) from error
+        raise UnknownCode(field, int(value), known_job_types()) from error

@@ -9,10 +9,11 @@ from pandora_db.models.job import Job
 from pandora_db.models.job_metadata import JobMetadata
 from pandora_db.models.job_row import JobRow
 from pandora_db.models.job_type import JobType
+from pandora_db.models.pipeline import Pipeline, define_pipeline
 from pandora_db.models.preset import Concat, Preset
 from pandora_db.models.recovery import RecoveredJob, RecoveryReport
 from pandora_db.models.schema import SchemaDifference, SchemaPlan, SchemaStep
-from pandora_db.models.stage import Stage, StageInfo, StageKind
+from pandora_db.models.stage import Stage, StageCode, StageInfo, StageKind, TaskStage
 from pandora_db.models.status import Hold, JobStatus
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "JobStatus",
     "JobType",
     "Limits",
+    "Pipeline",
     "PoolUse",
     "Preset",
     "RecoveredJob",
@@ -37,6 +39,9 @@ __all__ = [
     "SchemaPlan",
     "SchemaStep",
     "Stage",
+    "StageCode",
     "StageInfo",
     "StageKind",
+    "TaskStage",
+    "define_pipeline",
 ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pandora_db.models.job_row import JobRow
-    from pandora_db.models.stage import Stage
+    from pandora_db.models.stage import StageCode
 
 
 class Claim:
@@ -44,7 +44,7 @@ class Claim:
     )  # fmt: skip
 
     def __init__(
-        self, job: JobRow, token: int, stage: Stage, *, owner: str, origin: str, lease: float
+        self, job: JobRow, token: int, stage: StageCode, *, owner: str, origin: str, lease: float
     ) -> None:
         self.job = job
         self.token = token

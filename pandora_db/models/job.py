@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
-from pandora_db.errors import UnknownCode
+from pandora_db.errors import InvalidInput
 from pandora_db.models import limits
 from pandora_db.models.base import InputModel
 from pandora_db.models.checks import (
@@ -25,8 +32,9 @@ from pandora_db.models.checks import (
     refuse,
 )
 from pandora_db.models.job_type import JobType
+from pandora_db.models.pipeline import pipeline_of
 from pandora_db.models.preset import Preset
-from pandora_db.models.stage import KNOWN_STAGES, Stage
+from pandora_db.models.stage import MEMBERS, Stage, StageCode, stage_info, stage_of
 
 if TYPE_CHECKING:
     import os
@@ -34,19 +42,30 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _NO_NUL = r"^[^\x00]*$"
+_ENCODE = JobType.ENCODE  # found at once; the member of an enum is not
+EXPECTED_STAGE = "a stage of a pipeline, such as Stage.QUEUED"
+EXPECTED_TYPE = "a JobType, such as JobType.ENCODE, or its number"
 
 
-def _stage(value: object) -> object:
-    if type(value) is not int:
+def _stage(value: object) -> StageCode:
+    if type(value) is Stage:
         return value
-    try:
-        return Stage(value)
-    except UnknownCode as error:
-        raise UnknownCode("ready", value, KNOWN_STAGES) from error
+    if type(value) is int:
+        return stage_of(value, "ready")
+    if not isinstance(value, StageCode):
+        refuse("ready", value, EXPECTED_STAGE)
+    known = MEMBERS.get(value)
+    if known is None or known.name != value.name:
+        refuse("ready", value, f"{EXPECTED_STAGE}; this enum was not given to define_pipeline()")
+    return known
 
 
-def _job_type(value: object) -> object:
-    return JobType(value) if type(value) is int else value
+def _job_type(value: object) -> JobType:
+    if type(value) is int:
+        return JobType(value)
+    if type(value) is not JobType:
+        refuse("job_type", value, EXPECTED_TYPE)
+    return value
 
 
 def _seconds(value: object) -> object:
@@ -80,9 +99,9 @@ class Job(InputModel):
         author: the name as shown, 1 to 256 characters.
         link: where the source file is, at most 8,192 characters.
         preset: how to encode.
-        job_type: the pipeline.
+        job_type: the pipeline; when only `ready` is given, the one of that stage.
         job_id: an id of the caller's own; None has one generated.
-        ready: the stage to start at.
+        ready: the stage to start at; when only `job_type` is given, the first of that pipeline.
         message_id: Discord message to update; 0 for none.
         channel_id: Discord channel of that message; 0 for none.
         directory: working directory, at most 4,096 characters; given as text or path, kept as text.
@@ -109,9 +128,13 @@ class Job(InputModel):
     ]
     link: Annotated[str, Field(strict=True, max_length=limits.MAX_LINK, pattern=_NO_NUL)] = ""
     preset: Annotated[Preset, Field(strict=True)] = Preset.STANDARD
-    job_type: Annotated[JobType, Field(strict=True), BeforeValidator(_job_type)] = JobType.ENCODE
+    job_type: Annotated[JobType, PlainValidator(_job_type), WithJsonSchema({"type": "integer"})] = (
+        JobType.ENCODE
+    )
     job_id: _Id | None = None
-    ready: Annotated[Stage, Field(strict=True), BeforeValidator(_stage)] = Stage.QUEUED
+    ready: Annotated[StageCode, PlainValidator(_stage), WithJsonSchema({"type": "integer"})] = (
+        Stage.QUEUED
+    )
     message_id: _Id = 0
     channel_id: _Id = 0
     directory: Annotated[
@@ -143,9 +166,9 @@ class Job(InputModel):
             author: str,
             link: str = "",
             preset: Preset = Preset.STANDARD,
-            job_type: JobType = JobType.ENCODE,
+            job_type: JobType | int = JobType.ENCODE,
             job_id: int | None = None,
-            ready: Stage | int = Stage.QUEUED,
+            ready: StageCode | int = Stage.QUEUED,
             message_id: int = 0,
             channel_id: int = 0,
             directory: str | os.PathLike[str] = "",
@@ -168,9 +191,9 @@ class Job(InputModel):
         "author": expected_text(1, limits.MAX_AUTHOR),
         "link": expected_text(0, limits.MAX_LINK),
         "preset": "a Preset, such as Preset.STANDARD",
-        "job_type": "a JobType, such as JobType.ENCODE",
+        "job_type": EXPECTED_TYPE,
         "job_id": expected_int(0, limits.MAX_ID) + ", or None to have one generated",
-        "ready": "a Stage, such as Stage.QUEUED",
+        "ready": EXPECTED_STAGE,
         "message_id": expected_int(0, limits.MAX_ID),
         "channel_id": expected_int(0, limits.MAX_ID),
         "directory": "a path or " + expected_text(0, limits.MAX_PATH),
@@ -188,3 +211,25 @@ class Job(InputModel):
         "max_attempts": expected_int(1, limits.MAX_ATTEMPTS) + ", or None",
         "params": f"at most {limits.MAX_PARAMS} bytes of MessagePack, or None",
     }
+
+    @model_validator(mode="after")
+    def _settle_pipeline(self) -> Self:
+        """Let stage and type agree: the one that was not given follows the other."""
+        ready, job_type = self.ready, self.job_type
+        if type(ready) is Stage and job_type is _ENCODE:
+            return self
+        pipeline = pipeline_of(stage_info(ready).pipeline)
+        if pipeline.job_type == job_type:
+            return self
+        given = self.model_fields_set
+        if "ready" not in given:
+            object.__setattr__(self, "ready", pipeline_of(job_type).start)
+        elif "job_type" not in given:
+            object.__setattr__(self, "job_type", pipeline.job_type)
+        else:
+            wanted = pipeline_of(job_type)
+            raise InvalidInput(
+                f"ready is {ready.name} of the pipeline {pipeline}; the job's is {wanted}",
+                field="ready",
+            )
+        return self

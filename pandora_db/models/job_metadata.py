@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import decode_json
 from pandora_db.models.job_type import JobType
 from pandora_db.models.preset import Preset
-from pandora_db.models.stage import Stage
+from pandora_db.models.stage import StageCode, stage_of
 from pandora_db.models.status import Hold, JobStatus, status_of
 
 if TYPE_CHECKING:
@@ -22,13 +22,21 @@ Id = Annotated[int, PlainSerializer(str, return_type=str, when_used="json-unless
 """A 64-bit id: text in JSON, where many readers keep only 53 bits of a number."""
 
 
-def _name(member: Preset | Stage | JobType | Hold) -> str:
+def _name(member: Preset | StageCode | JobType | Hold) -> str:
     return member.name
 
 
 _PresetName = Annotated[Preset, PlainSerializer(_name, return_type=str, when_used="json")]
-_StageName = Annotated[Stage, PlainSerializer(_name, return_type=str, when_used="json")]
-_TypeName = Annotated[JobType, PlainSerializer(_name, return_type=str, when_used="json")]
+_StageName = Annotated[
+    StageCode,
+    PlainSerializer(_name, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
+_TypeName = Annotated[
+    JobType,
+    PlainSerializer(_name, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
 _HoldName = Annotated[Hold, PlainSerializer(_name, return_type=str, when_used="json")]
 
 
@@ -89,7 +97,7 @@ class JobMetadata(BaseModel):
             preset=Preset((row.preset, row.preset_concat)),
             link=row.link or "",
             directory=Path(row.directory) if row.directory else None,
-            ready=Stage(row.ready),
+            ready=stage_of(row.ready),
             status=status_of(row.ready, row.hold),
             message_id=row.message_id or 0,
             channel_id=row.channel_id or 0,

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, cast
 
 from pandora_db.errors import UnknownCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
 
 
 class StageKind(StrEnum):
@@ -26,38 +31,6 @@ class StageKind(StrEnum):
     def terminal(self) -> bool:
         """Whether a job at such a stage has ended."""
         return self in (StageKind.DONE, StageKind.FAILED, StageKind.CANCELLED)
-
-
-class Stage(IntEnum):
-    """The stages of an encode job (seed: libpndb), stored in `jobs.ready`.
-
-    `Stage(42)` raises `UnknownCode`.
-    """
-
-    QUEUED = 0
-    DOWNLOADING = 1
-    DOWNLOADED = 2
-    ENCODING = 3
-    ENCODED = 4
-    UPLOADING = 5
-    UPLOADED = 6
-    FAILED = 7
-    DECLINED = 8
-    CANCELLED = 9
-
-    @classmethod
-    def _missing_(cls, value: object) -> Stage:
-        raise UnknownCode("stage", value, KNOWN_STAGES)
-
-    @property
-    def kind(self) -> StageKind:
-        """What may happen to a job at this stage."""
-        return STAGES[self].kind
-
-    @property
-    def terminal(self) -> bool:
-        """Whether a job at this stage has ended."""
-        return STAGES[self].kind.terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +50,86 @@ class StageInfo:
         return f"{self.code} {self.name} ({self.kind})"
 
 
-KNOWN_STAGES = ", ".join(f"{stage.value} {stage.name}" for stage in Stage)
+class StageCode(IntEnum):
+    """What the stages of every pipeline have in common; see `define_pipeline` for your own.
 
-STAGES: dict[int, StageInfo] = {
-    info.code: info
-    for info in (
-        StageInfo(Stage.QUEUED.value, 1, "Queued", StageKind.WAITING),
-        StageInfo(Stage.DOWNLOADING.value, 1, "Downloading", StageKind.WORKING, 0),
-        StageInfo(Stage.DOWNLOADED.value, 1, "Downloaded", StageKind.WAITING),
-        StageInfo(Stage.ENCODING.value, 1, "Encoding", StageKind.WORKING, 2),
-        StageInfo(Stage.ENCODED.value, 1, "Encoded", StageKind.WAITING),
-        StageInfo(Stage.UPLOADING.value, 1, "Uploading", StageKind.WORKING, 4),
-        StageInfo(Stage.UPLOADED.value, 1, "Uploaded", StageKind.DONE),
-        StageInfo(Stage.FAILED.value, 1, "Failed", StageKind.FAILED),
-        StageInfo(Stage.DECLINED.value, 1, "Declined", StageKind.CANCELLED),
-        StageInfo(Stage.CANCELLED.value, 1, "Cancelled", StageKind.CANCELLED),
-    )
-}
-"""Every stage that this version knows, by code."""
+    A member is its code, and is written with its kind: `QUEUED = 200, StageKind.WAITING`.
+    """
+
+    kind: StageKind
+    """What may happen to a job at this stage."""
+
+    # A member that is not written so is refused by define_pipeline(), which can say why: what an
+    # enum raises while it is made comes out wrapped.
+    def __new__(cls, code: int, kind: StageKind | str | None = None) -> Self:
+        """Make a member of its code and kind."""
+        member = int.__new__(cls, code if type(code) is int else 0)
+        member._value_ = code
+        given = cast("StageKind", kind)
+        member.kind = StageKind(given) if isinstance(kind, str) and kind in _KINDS else given
+        return member
+
+    @classmethod
+    def _missing_(cls, value: object) -> StageCode:
+        raise UnknownCode("stage", value, listed(cls))
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a job at this stage has ended."""
+        return self.kind.terminal
+
+    @property
+    def info(self) -> StageInfo:
+        """The line of the table `stages`; raises `UnknownCode` before `define_pipeline`."""
+        return stage_info(self._value_)
+
+
+_KINDS = frozenset(StageKind)
+
+
+class Stage(StageCode):
+    """The stages of an encode job (seed: libpndb), stored in `jobs.ready`.
+
+    `Stage(42)` raises `UnknownCode`.
+    """
+
+    QUEUED = 0, StageKind.WAITING
+    DOWNLOADING = 1, StageKind.WORKING
+    DOWNLOADED = 2, StageKind.WAITING
+    ENCODING = 3, StageKind.WORKING
+    ENCODED = 4, StageKind.WAITING
+    UPLOADING = 5, StageKind.WORKING
+    UPLOADED = 6, StageKind.DONE
+    FAILED = 7, StageKind.FAILED
+    DECLINED = 8, StageKind.CANCELLED
+    CANCELLED = 9, StageKind.CANCELLED
+
+
+class TaskStage(StageCode):
+    """The stages of a job that is done in one go, whatever its `name`; `JobType.TASK`."""
+
+    QUEUED = 100, StageKind.WAITING
+    RUNNING = 101, StageKind.WORKING
+    COMPLETED = 102, StageKind.DONE
+    FAILED = 103, StageKind.FAILED
+    CANCELLED = 104, StageKind.CANCELLED
+
+
+STAGES: dict[int, StageInfo] = {}
+"""Every stage that this program knows, by code; `pipeline.py` fills it."""
+
+MEMBERS: dict[int, StageCode] = {}
+"""The members of their enums, by code."""
+
+
+def listed(stages: Iterable[StageCode]) -> str:
+    """Codes and names, for an error message."""
+    return ", ".join(f"{stage.value} {stage.name}" for stage in stages)
+
+
+def known_stages() -> str:
+    """All that this program knows, for an error message."""
+    return listed(MEMBERS.values())
 
 
 def stage_info(code: int | None) -> StageInfo:
@@ -105,5 +140,17 @@ def stage_info(code: int | None) -> StageInfo:
     """
     info = STAGES.get(code) if code is not None else None
     if info is None:
-        raise UnknownCode("stage", code, KNOWN_STAGES)
+        raise UnknownCode("stage", code, known_stages())
     return info
+
+
+def stage_of(code: int | None, field: str = "stage") -> StageCode:
+    """The member of its enum that a code is.
+
+    Raises:
+        UnknownCode: no stage has that code.
+    """
+    member = MEMBERS.get(code) if code is not None else None
+    if member is None:
+        raise UnknownCode(field, code, known_stages())
+    return member

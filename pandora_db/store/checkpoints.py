@@ -21,7 +21,7 @@ from pandora_db.codecs.checkpoint import (
 )
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_claim, check_into
-from pandora_db.codecs.stage import Stage
+from pandora_db.codecs.stage import StageCode
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, OutcomeUnknown
 from pandora_db.models.claim import Claim
@@ -109,7 +109,7 @@ class Checkpoints(JobStates):
         self,
         job_id: int | Claim,
         *,
-        stage: Stage | int | None = None,
+        stage: StageCode | int | None = None,
         version: int | None = None,
         upgrade: Upgrade | None = None,
     ) -> Any:  # noqa: ANN401 - whatever was saved

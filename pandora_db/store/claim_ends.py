@@ -11,7 +11,7 @@ from uuid import UUID
 from pandora_db.codecs.checks import check_path, check_text, clean_error
 from pandora_db.codecs.claim import check_claim, check_seconds, ending
 from pandora_db.codecs.json_text import Json, encode_json
-from pandora_db.codecs.stage import Stage, StageKind, check_stage, stage_info
+from pandora_db.codecs.stage import StageCode, StageKind, check_stage, stage_info, stage_of
 from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, WriteRefused
 from pandora_db.models.claim import Backoff, Claim
 from pandora_db.models.event import EventKind, stage_name
@@ -24,7 +24,7 @@ _BACKOFF = Backoff()
 
 
 @cache
-def _route(worked: Stage, to: Stage, kind: EventKind) -> dict[str, Any]:
+def _route(worked: StageCode, to: StageCode, kind: EventKind) -> dict[str, Any]:
     """What end_claim is asked with whenever a claim ends that way."""
     waits = stage_info(to).kind is StageKind.WAITING
     return {
@@ -45,7 +45,7 @@ def _route(worked: Stage, to: Stage, kind: EventKind) -> dict[str, Any]:
 
 
 @cache
-def _way_out(worked: Stage, to: Stage) -> dict[str, Any] | None:
+def _way_out(worked: StageCode, to: StageCode) -> dict[str, Any] | None:
     """The same for a finish; None when a job goes no such way."""
     there, here = stage_info(to), stage_info(worked)
     onward = there.kind is StageKind.WAITING and to > worked
@@ -64,13 +64,13 @@ class ClaimEnds(JobStates):
     async def finish_job(
         self,
         claim: Claim,
-        stage: Stage | int,
+        stage: StageCode | int,
         *,
         output: Json = None,
         output_kind: str | None = None,
         output_file: str | os.PathLike[str] | None = None,
         operation_id: UUID | None = None,
-    ) -> Stage:
+    ) -> StageCode:
         """End the claim: the job goes on to `stage`; at a terminal one it has ended for good.
 
         The stage's checkpoint is dropped, the attempts count from 0 again, and a job that has ended
@@ -156,7 +156,7 @@ class ClaimEnds(JobStates):
 
     async def snooze_job(
         self, claim: Claim, seconds: float, *, operation_id: UUID | None = None
-    ) -> Stage:
+    ) -> StageCode:
         """End the claim: the job waits, for at least `seconds`, and the attempt does not count.
 
         For what is not ready yet. The checkpoint is kept.
@@ -174,7 +174,7 @@ class ClaimEnds(JobStates):
         args = _route(claim.stage, back, EventKind.SNOOZED) | left
         return await self._end(claim, back, args, operation(operation_id))
 
-    async def release_job(self, claim: Claim, *, operation_id: UUID | None = None) -> Stage:
+    async def release_job(self, claim: Claim, *, operation_id: UUID | None = None) -> StageCode:
         """End the claim: give the job back, to be claimed at once; the attempt does not count.
 
         For a worker that shuts down, or meets a pause. The checkpoint is kept.
@@ -191,7 +191,9 @@ class ClaimEnds(JobStates):
         args = _route(claim.stage, back, EventKind.RELEASED) | left
         return await self._end(claim, back, args, operation(operation_id))
 
-    async def _end(self, claim: Claim, to: Stage, args: dict[str, Any], call: Operation) -> Stage:
+    async def _end(
+        self, claim: Claim, to: StageCode, args: dict[str, Any], call: Operation
+    ) -> StageCode:
         """Write the end with the `args` of a route, completed by what tells this claim."""
         self._leases.check(claim)
         args["job_id"] = job_id = claim.job.job_id
@@ -205,13 +207,13 @@ class ClaimEnds(JobStates):
             if row is None:
                 to = await self._ended_before(claim, args, call)
             elif row[1] != to:
-                to = Stage(row[1])
+                to = stage_of(row[1])
             self._leases.ended(claim)
         finally:
             claim.ending -= 1
         return to
 
-    async def _ended_before(self, claim: Claim, args: dict[str, Any], call: Operation) -> Stage:
+    async def _ended_before(self, claim: Claim, args: dict[str, Any], call: Operation) -> StageCode:
         """Where this very call had ended it before; raises `LeaseLost` when it had not."""
         kind = EventKind(args["kind"])
         try:
@@ -220,7 +222,7 @@ class ClaimEnds(JobStates):
             raise deleted(claim) from None
         if state.done is None:
             raise lost(claim, state)
-        return Stage(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
+        return stage_of(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
 
 
 def deleted(claim: Claim) -> LeaseLost:
@@ -239,11 +241,11 @@ def lost(claim: Claim, state: JobState) -> Exception:
     return LeaseLost(claim.job_id, claim.token, reason)
 
 
-def _back(claim: Claim) -> Stage:
+def _back(claim: Claim) -> StageCode:
     """Where the job waits for another attempt at its stage."""
     code = stage_info(claim.stage).returns_to
     assert code is not None, "a working stage has one"  # noqa: S101
-    return Stage(code)
+    return stage_of(code)
 
 
 def _wait(retry_in: object, attempt: int) -> float:

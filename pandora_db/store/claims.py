@@ -23,7 +23,7 @@ from pandora_db.errors import InvalidInput, NotFound, OutcomeUnknown, PandoraDbE
 from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
-from pandora_db.models.stage import Stage
+from pandora_db.models.stage import StageCode, stage_info
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import Place, place_of
 from pandora_db.store.claim_ends import ClaimEnds
@@ -42,7 +42,7 @@ class _Query(NamedTuple):
     args: dict[str, Any]
     flags: frozenset[str]
     limit: int
-    into: Stage
+    into: StageCode
     repeated: bool
 
     def begin(self, place: Place | None) -> dict[str, Any]:
@@ -76,9 +76,9 @@ class Claims(ClaimEnds):
 
     async def claim_jobs(
         self,
-        stage: Stage | int,
+        stage: StageCode | int,
         *,
-        into: Stage | int,
+        into: StageCode | int,
         limit: int = 1,
         lease: float | None = None,
         names: Iterable[str] | None = None,
@@ -119,11 +119,14 @@ class Claims(ClaimEnds):
         Raises:
             InvalidInput: a stage that does not wait or does not work, a lease shorter than the
                 heartbeat or as short, or another bad argument; nothing was claimed.
+            SchemaMissing: the pipeline was defined after `init_schema`: call it again.
         """
         start, end = check_route(stage, into)
         wanted = check_int(limit, "limit", 1, _MOST)
         args, flags = claim_filters(names, job_type, guild_id, author, tags)
         within = _check_limits(limits)
+        if (pipeline := stage_info(end).pipeline) not in self._leases.pipelines:
+            await self._check_pipeline(pipeline)
         call = operation(operation_id)
         args |= self._terms(end, lease, call) | {"stage": start.value}
         query = _Query(args, flags, wanted, end, call.repeated)
@@ -134,7 +137,7 @@ class Claims(ClaimEnds):
         self,
         job_id: int,
         *,
-        into: Stage | int,
+        into: StageCode | int,
         lease: float | None = None,
         operation_id: UUID | None = None,
     ) -> Claim | None:
@@ -147,9 +150,12 @@ class Claims(ClaimEnds):
         Raises:
             NotFound: there is no such job.
             InvalidInput: nobody works at `into`, or another bad argument.
+            SchemaMissing: as in `claim_jobs`.
         """
         check_id(job_id)
         end = check_into(into)
+        if (pipeline := stage_info(end).pipeline) not in self._leases.pipelines:
+            await self._check_pipeline(pipeline)
         call = operation(operation_id)
         stages = [one.value for one in waiting_before(end)]
         args = self._terms(end, lease, call) | {"job_ids": [job_id], "stages": stages}
@@ -181,7 +187,7 @@ class Claims(ClaimEnds):
         self._leases.renewed(kept)
         return kept
 
-    def _terms(self, into: Stage, lease: float | None, call: Operation) -> dict[str, Any]:
+    def _terms(self, into: StageCode, lease: float | None, call: Operation) -> dict[str, Any]:
         settings = self._leases.settings
         return {
             "into": into.value,

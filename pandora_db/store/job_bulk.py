@@ -29,11 +29,12 @@ class GeneratedIdTaken(Exception):
         self.duplicate = duplicate
 
 
-async def check_jobs(given: object) -> list[Job]:
-    """The jobs as a list, with all refused that can be refused before any SQL."""
+async def check_jobs(given: object) -> tuple[list[Job], set[int]]:
+    """The jobs and their types, with all refused that can be refused before any SQL."""
     if not isinstance(given, Iterable):
         raise InvalidInput(f"insert_jobs takes jobs, not {type(given).__name__}", field="jobs")
     jobs: list[Job] = []
+    job_types: set[int] = set()
     job: object
     for job in cast("Iterable[object]", given):
         if not isinstance(job, Job):
@@ -42,6 +43,7 @@ async def check_jobs(given: object) -> list[Job]:
         if job.config is not None:
             encode_config(job.config)
         jobs.append(job)
+        job_types.add(job.job_type)
         if len(jobs) > MAX_BULK:
             raise InvalidInput(f"these are more than {MAX_BULK} jobs at once", field="jobs")
         if len(jobs) % AT_ONCE == 0:
@@ -49,7 +51,7 @@ async def check_jobs(given: object) -> list[Job]:
     given_ids = Counter(job.job_id for job in jobs if job.job_id is not None)
     if given_ids and (twice := given_ids.most_common(1)[0])[1] > 1:
         raise Duplicate("job_id", twice[0])
-    return jobs
+    return jobs, job_types
 
 
 async def load_jobs(session: Unit, jobs: Sequence[Job], operations: OperationRun) -> list[int]:

@@ -47,9 +47,12 @@ class JobInserts(Repository):
             Duplicate: `job_id` or `external_id` is taken.
             QueueFull: `max_active` jobs are active.
             InvalidInput: no `Job`, or a value that was smuggled past its checks.
+            SchemaMissing: the job's pipeline was defined after `init_schema`: call it again.
         """
         call = operation(operation_id)
         args = _insert_args(job, call.id)
+        if args["job_type"] not in self._leases.pipelines:
+            await self._check_pipeline(args["job_type"])
         if max_active is not None:
             limit = check_int(max_active, "max_active", 1, MAX_ID)
             return await self._insert_within(args, limit, repeated=call.repeated)
@@ -85,10 +88,13 @@ class JobInserts(Repository):
         Raises:
             Duplicate: a `job_id` or `external_id` is taken or given twice; nothing was stored.
             InvalidInput: something else than a `Job`, or too many.
+            SchemaMissing: as in `insert_job`.
         """
-        listed = await check_jobs(jobs)
+        listed, job_types = await check_jobs(jobs)
         if not listed:
             return []
+        for job_type in job_types - self._leases.pipelines:
+            await self._check_pipeline(job_type)
         operations = operation_run(operation_id)
         keyed = any(job.idempotency_key or job.external_id for job in listed)
         repeated = operation_id is not None

@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
-from pandora_db.codecs.checks import (
-    check_id,
-    clean_error,
-)
+from pandora_db.codecs.checks import check_id, clean_error
+from pandora_db.codecs.job_type import JobType
 from pandora_db.codecs.stage import (
     STAGES,
-    Stage,
+    Pipeline,
+    StageCode,
     StageInfo,
     StageKind,
     check_stage,
     live_range,
+    pipeline_of,
     stage_info,
+    stage_of,
 )
 from pandora_db.errors import InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
@@ -32,7 +33,7 @@ class _Move(NamedTuple):
     """What `move_job` makes of a job, and the event that it leaves."""
 
     kind: EventKind
-    stage: Stage
+    stage: StageCode
     archived: bool = False
     hold: Hold = Hold.NONE
     error: str | None = None
@@ -43,7 +44,7 @@ class JobMoves(ClaimEnds):
     """Part of `Store`."""
 
     async def update_stage(
-        self, job_id: int | Claim, stage: Stage | int, *, operation_id: UUID | None = None
+        self, job_id: int | Claim, stage: StageCode | int, *, operation_id: UUID | None = None
     ) -> None:
         """Move a job to a later stage of its pipeline (seed: libpndb).
 
@@ -100,9 +101,9 @@ class JobMoves(ClaimEnds):
         )
 
     async def retry_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
-        """Take a job that has ended back to its first stage, out of the archive, for a new attempt.
+        """Take a job that has ended back to its first waiting stage, for a new attempt.
 
-        Its error moves to the history.
+        It leaves the archive, and its error moves to the history.
 
         Raises:
             NotFound: there is no such job.
@@ -112,31 +113,35 @@ class JobMoves(ClaimEnds):
 
         def rule(state: JobState) -> _Move:
             info = stage_info(state.ready)
+            first = pipeline_of(info.pipeline).first
             if not info.kind.terminal:
                 raise _forbidden(
-                    job_id, info, Stage.QUEUED, "it has not ended; requeue_job() takes it back"
+                    job_id, info, first, "it has not ended; requeue_job() takes it back"
                 )
-            return _Move(EventKind.RETRIED, Stage.QUEUED, detail=state.error)
+            return _Move(EventKind.RETRIED, first, detail=state.error)
 
         await self._move(job_id, operation(operation_id), rule, EventKind.RETRIED)
 
     async def requeue_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
-        """Take a job that has not ended back to its first stage; whoever works on it loses it.
+        """Take a job that has not ended back to its first waiting stage.
 
-        A job whose stage nobody knows is taken back too. At the first stage nothing changes.
+        Whoever works on it loses it. A job whose stage nobody knows is taken back too, by its type.
+        At that stage nothing changes.
 
         Raises:
             NotFound: there is no such job.
             InvalidTransition: the job has ended.
+            UnknownCode: nobody knows its stage nor its type.
         """
 
         def rule(state: JobState) -> _Move | EventKind:
-            if state.ready == Stage.QUEUED and not state.archived and not state.hold:
+            first = _pipeline(state).first
+            if state.ready == first and not state.archived and not state.hold:
                 return EventKind.REQUEUED
             info = None if state.ready is None else STAGES.get(state.ready)
             if info is not None and info.kind.terminal:
-                raise _forbidden(job_id, info, Stage.QUEUED)
-            return _Move(EventKind.REQUEUED, Stage.QUEUED, error=state.error)
+                raise _forbidden(job_id, info, first)
+            return _Move(EventKind.REQUEUED, first, error=state.error)
 
         await self._move(job_id, operation(operation_id), rule, EventKind.REQUEUED)
 
@@ -154,12 +159,13 @@ class JobMoves(ClaimEnds):
 
         def rule(state: JobState) -> _Move | EventKind:
             info = stage_info(state.ready)
-            if info.code == Stage.CANCELLED:
+            cancelled = pipeline_of(info.pipeline).cancelled
+            if info.code == cancelled:
                 return EventKind.CANCELLED
             if info.kind.terminal:
-                raise _forbidden(job_id, info, Stage.CANCELLED)
+                raise _forbidden(job_id, info, cancelled)
             if info.kind is not StageKind.WORKING:
-                return _Move(EventKind.CANCELLED, Stage.CANCELLED, archived=True, error=state.error)
+                return _Move(EventKind.CANCELLED, cancelled, archived=True, error=state.error)
             if state.hold == Hold.CANCEL:
                 return EventKind.CANCEL_REQUESTED
             return _stay(state, EventKind.CANCEL_REQUESTED, Hold.CANCEL)
@@ -173,6 +179,8 @@ class JobMoves(ClaimEnds):
     ) -> None:
         """Refuse a job that waits; it is archived, with the reason as its error and in its history.
 
+        It goes to the stage DECLINED; in a pipeline without one, to the cancelled stage.
+
         Raises:
             NotFound: there is no such job.
             InvalidTransition: the job is being worked on, or has ended.
@@ -182,15 +190,16 @@ class JobMoves(ClaimEnds):
 
         def rule(state: JobState) -> _Move | EventKind:
             info = stage_info(state.ready)
-            if info.code == Stage.DECLINED:
+            declined = pipeline_of(info.pipeline).declined
+            if info.code == declined:
                 return EventKind.DECLINED
             if info.kind.terminal:
-                raise _forbidden(job_id, info, Stage.DECLINED)
+                raise _forbidden(job_id, info, declined)
             if info.kind is StageKind.WORKING:
                 raise _forbidden(
-                    job_id, info, Stage.DECLINED, "a worker has it; cancel_job() asks it to stop"
+                    job_id, info, declined, "a worker has it; cancel_job() asks it to stop"
                 )
-            return _Move(EventKind.DECLINED, Stage.DECLINED, archived=True, error=text, detail=text)
+            return _Move(EventKind.DECLINED, declined, archived=True, error=text, detail=text)
 
         await self._move(job_id, operation(operation_id), rule, EventKind.DECLINED)
 
@@ -298,14 +307,25 @@ def _holdable(job_id: int, state: JobState, wanted: str) -> StageInfo:
     return info
 
 
+def _pipeline(state: JobState) -> Pipeline:
+    """By its stage, or by its type where nobody knows the stage.
+
+    The types below 100 are libpndb's and its kin's, who all begin at `Stage.QUEUED`.
+    """
+    info = None if state.ready is None else STAGES.get(state.ready)
+    if info is not None:
+        return pipeline_of(info.pipeline)
+    number = state.job_type
+    return pipeline_of(JobType.ENCODE if number is None or number < JobType.TASK else number)
+
+
 def _stay(state: JobState, kind: EventKind, hold: Hold) -> _Move:
     """Note what was asked of the job, at the stage where it is."""
-    stage = Stage(stage_info(state.ready).code)
-    return _Move(kind, stage, archived=state.archived, hold=hold, error=state.error)
+    return _Move(kind, stage_of(state.ready), archived=state.archived, hold=hold, error=state.error)
 
 
 def _forbidden(
-    job_id: int, current: StageInfo, wanted: Stage, advice: str | None = None
+    job_id: int, current: StageInfo, wanted: StageCode, advice: str | None = None
 ) -> InvalidTransition:
     if advice is None:
         advice = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
@@ -17,7 +17,7 @@ from pandora_db.codecs.checks import (
     check_time,
 )
 from pandora_db.codecs.job_type import JobType, check_job_type
-from pandora_db.codecs.stage import STAGES, Stage, StageKind, check_stage
+from pandora_db.codecs.stage import MEMBERS, STAGES, StageCode, StageKind, check_stage
 from pandora_db.errors import InvalidInput, NotFound
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.status import Hold, JobStatus, status_of
@@ -32,7 +32,7 @@ class JobFilters(TypedDict, total=False):
     `stage` and `status` look through the archive too, which costs more the longer it is.
     """
 
-    stage: Stage | int | None
+    stage: StageCode | int | None
     status: JobStatus | str | None
     author: str | None
     author_id: int | None
@@ -68,7 +68,7 @@ class JobQueries(Repository):
         found = {job.job_id: job for job in await self._jobs("get_jobs_by_ids", {"job_ids": ids})}
         return [found[job_id] for job_id in ids if job_id in found]
 
-    async def get_jobs_by_stage(self, stage: Stage | int) -> list[JobRow]:
+    async def get_jobs_by_stage(self, stage: StageCode | int) -> list[JobRow]:
         """The active jobs at a stage, oldest request first (seed: libpndb).
 
         Raises:
@@ -179,9 +179,10 @@ class JobQueries(Repository):
         return int(ahead) + 1 if waits else None
 
     async def stage_counts(self) -> dict[int, int]:
-        """How many active jobs are at each stage; keys are `Stage`s where the code is known."""
+        """How many active jobs are at each stage; keys are members where the code is known."""
         rows = await self._session.read("stage_counts", {})
-        return {(Stage(code) if code in STAGES else code): count for code, count in rows}
+        known: Mapping[int, int] = MEMBERS
+        return {known.get(code, int(code)): int(count) for code, count in rows}
 
 
 def _after(after: Any) -> tuple[dict[str, int], str]:  # noqa: ANN401 - judged here

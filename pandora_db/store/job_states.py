@@ -25,6 +25,7 @@ class JobState(NamedTuple):
     token: int | None
     owner: str | None
     done: int | None
+    job_type: int | None
 
 
 class Standstill:

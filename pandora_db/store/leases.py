@@ -14,6 +14,7 @@ from weakref import ref
 from pandora_db.config import Settings
 from pandora_db.errors import InvalidInput
 from pandora_db.models.claim import Claim
+from pandora_db.models.job_type import JobType
 from pandora_db.store.claim_cursor import ClaimCursor
 
 _CURSORS = 100
@@ -41,6 +42,8 @@ class Leases:
         self.settings = settings
         self.origin = origin
         self.owner = new_owner()
+        # Job types whose stages stand in the database; no schema is made without those of Encode.
+        self.pipelines: set[int] = {JobType.ENCODE.value}
         self.on_first: Callable[[], None] = lambda: None
         # In the path of every claim: a WeakSet with a lock costs ten times as much. Only the event
         # loop changes it; the heartbeat's thread reads a copy.
@@ -152,6 +155,7 @@ class PendingLeases(Leases):
     def __init__(self, parent: Leases) -> None:
         super().__init__(parent.settings, parent.origin)
         self.owner = parent.owner
+        self.pipelines = parent.pipelines
         self._parent = parent
         self._made: list[Claim] = []
         self._ended: list[Claim] = []

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pandora_db.codecs.checks import check_text
 from pandora_db.codecs.claim import check_into, check_seconds
-from pandora_db.codecs.stage import Stage
+from pandora_db.codecs.stage import MEMBERS, StageCode
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
 from pandora_db.models.limits import MAX_KEY
@@ -55,7 +55,7 @@ class Recovery(Repository):
         return RecoveryReport(tuple(jobs), tuple(job_id for (job_id,) in left))
 
     async def set_recovery_policy(
-        self, action: Unowned, *, stage: Stage | int | None = None, name: str | None = None
+        self, action: Unowned, *, stage: StageCode | int | None = None, name: str | None = None
     ) -> None:
         """Say what becomes of the jobs of a stage, or of a name, whose worker was lost.
 
@@ -76,10 +76,16 @@ class Recovery(Repository):
             args = {"scope": "stage", "key": str(check_into(stage).value)}
         await self._session.take("set_recovery_policy", args | {"action": action})
 
-    async def get_recovery_policies(self) -> dict[Stage | str, Unowned]:
-        """What `set_recovery_policy` has set, by stage or by name."""
+    async def get_recovery_policies(self) -> dict[StageCode | int | str, Unowned]:
+        """What `set_recovery_policy` has set, by stage or by name.
+
+        A stage of a pipeline that this program does not define is its number.
+        """
         rows = await self._session.read("get_recovery_policies", {})
-        return {Stage(int(key)) if scope == "stage" else key: action for scope, key, action in rows}
+        return {
+            MEMBERS.get(int(key), int(key)) if scope == "stage" else key: action
+            for scope, key, action in rows
+        }
 
     async def has_lapsed(self) -> bool:
         """Whether there is a job that `recover` would take back; reads only."""

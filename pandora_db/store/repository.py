@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
+from pandora_db.codecs.stage import missing_stages, pipeline_of
 from pandora_db.drivers.base import Row, Session
+from pandora_db.errors import SchemaMissing
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.store.leases import Leases
 
@@ -24,6 +26,13 @@ class Repository:
         self, name: str, args: dict[str, Any], when: frozenset[str] = frozenset()
     ) -> list[JobRow]:
         return await decode_jobs(await self._session.read(name, args, when))
+
+    async def _check_pipeline(self, job_type: int) -> None:
+        """Refuse a pipeline that the database was not told: nobody could recover its jobs."""
+        pipeline = pipeline_of(job_type)
+        if missing_stages(await self._session.read("get_stages", {}), [pipeline]):
+            raise SchemaMissing(f"this database does not know the pipeline {pipeline} yet")
+        self._leases.pipelines.add(job_type)
 
 
 async def decode_jobs(found: Sequence[Row]) -> list[JobRow]:

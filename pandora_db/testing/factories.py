@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, TypedDict
 
-from pandora_db.models import Job, Preset, Stage
+from pandora_db.models import Job, Preset, StageCode, StageKind
 
 if TYPE_CHECKING:
     import os
@@ -29,9 +29,9 @@ class JobFields(TypedDict, total=False):
     author: str
     link: str
     preset: Preset
-    job_type: JobType
+    job_type: JobType | int
     job_id: int | None
-    ready: Stage | int
+    ready: StageCode | int
     message_id: int
     channel_id: int
     directory: str | os.PathLike[str]
@@ -70,13 +70,13 @@ def make_job(**overrides: Unpack[JobFields]) -> Job:
 
 
 async def insert_job_at(
-    store: Store, stage: Stage, *, archived: bool | None = None, **overrides: Unpack[JobFields]
+    store: Store, stage: StageCode, *, archived: bool | None = None, **overrides: Unpack[JobFields]
 ) -> int:
     """Insert a job and bring it to `stage` by the calls that a bot would make; its id.
 
     Args:
         store: an open handle, or the `tx` of its transaction.
-        stage: where the job is to stand.
+        stage: where the job is to stand; of any pipeline.
         archived: whether it is archived too; None archives it if the stage is a finished one.
             A cancelled or declined job always is.
         **overrides: fields of `Job`, as for `make_job`.
@@ -85,14 +85,17 @@ async def insert_job_at(
         InvalidInput: a field is unknown or its value is refused.
         Duplicate: `job_id` or `external_id` is taken.
     """
-    job_id = await store.insert_job(make_job(**overrides))
-    if stage is Stage.CANCELLED:
-        await store.cancel_job(job_id)
-    elif stage is Stage.DECLINED:
+    if "ready" not in overrides:
+        overrides.setdefault("job_type", stage.info.pipeline)
+    job = make_job(**overrides)
+    job_id = await store.insert_job(job)
+    if stage.kind is StageKind.CANCELLED and stage.name == "DECLINED":
         await store.decline_job(job_id, reason="not today")
-    elif stage is not Stage.QUEUED:
+    elif stage.kind is StageKind.CANCELLED:
+        await store.cancel_job(job_id)
+    elif stage is not job.ready:
         await store.update_stage(job_id, stage)
-    if stage is Stage.FAILED:
+    if stage.kind is StageKind.FAILED:
         await store.update_job(job_id, error="ffmpeg exited with code 1")
     if stage.terminal if archived is None else archived:
         await store.archive_job(job_id)

@@ -241,7 +241,7 @@ RETURNING op.n, job.job_id
 -- name: find_state :maybe
 SELECT ready, coalesce(archived, FALSE), hold, error, event_seq, lease_token, lease_owner,
        (SELECT kind FROM {schema}.job_events AS event
-        WHERE event.job_id = job.job_id AND event.operation_id = :operation_id::text::uuid LIMIT 1)
+        WHERE event.job_id = job.job_id AND event.operation_id = :operation_id::text::uuid LIMIT 1), job_type
 FROM {schema}.jobs AS job WHERE job_id = :job_id::bigint
 
 -- name: find_deletion :maybe

@@ -181,7 +181,7 @@ RETURNING job_id
 -- name: find_state :maybe
 SELECT ready, coalesce(archived, 0), hold, error, event_seq, lease_token, lease_owner,
        (SELECT kind FROM {schema}.job_events AS event
-        WHERE event.job_id = job.job_id AND event.operation_id = :operation_id LIMIT 1)
+        WHERE event.job_id = job.job_id AND event.operation_id = :operation_id LIMIT 1), job_type
 FROM {schema}.jobs AS job WHERE job_id = :job_id
 
 -- name: find_deletion :maybe

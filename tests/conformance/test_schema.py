@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pandora_db import JobDb, SchemaChanged, SchemaMissing, SchemaTooNew, Stage, migrations
+from pandora_db import (
+    JobDb,
+    SchemaChanged,
+    SchemaMissing,
+    SchemaTooNew,
+    Stage,
+    TaskStage,
+    migrations,
+)
 from pandora_db.codecs.stage import STAGES
 from pandora_db.migrations import expected_schema, load_migrations
 from pandora_db.sqlfiles import sql_root
@@ -46,7 +54,7 @@ async def test_init_schema_at_once_from_many_handles(empty_url: str) -> None:
 async def test_init_schema_names_the_stages_for_people(db: JobDb, raw: Raw) -> None:
     rows = raw("SELECT code, pipeline, name, kind, returns_to FROM stages ORDER BY code")
 
-    assert [row[0] for row in rows] == [stage.value for stage in Stage]
+    assert [row[0] for row in rows] == [*Stage, *TaskStage]
     assert rows == [
         (info.code, info.pipeline, info.name, info.kind.value, info.returns_to)
         for info in STAGES.values()

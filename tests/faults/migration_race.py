@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pandora_db import JobDb
+from pandora_db.models.stage import STAGES
 from tests.faults.command import Bench, main
 from tests.faults.leaks import Watch
 
@@ -61,7 +62,7 @@ async def race(url: str, processes: int, *, kill: float | None, rows: int = 0) -
         stages = await watch.rows("SELECT count(*) FROM stages")
         (jobs,) = await watch.rows("SELECT count(*) FROM jobs")
         assert ledger == [(1,)], ledger
-        assert stages == [(10,)], stages
+        assert stages == [(len(STAGES),)], stages
         assert jobs == (rows,), jobs
         assert await db.verify_schema() == []
     return tally

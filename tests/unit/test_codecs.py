@@ -19,6 +19,7 @@ from pandora_db.codecs.stage import (
     STAGES,
     Stage,
     StageKind,
+    TaskStage,
     check_stage,
     live_range,
     stage_info,
@@ -46,11 +47,12 @@ def test_stage_codes_are_the_documented_ones() -> None:
 
 
 def test_stage_table() -> None:
-    assert set(STAGES) == {stage.value for stage in Stage}
+    assert set(STAGES) == {stage.value for stage in (*Stage, *TaskStage)}
     assert {code: info.returns_to for code, info in STAGES.items() if info.kind == "working"} == {
         1: 0,
         3: 2,
         5: 4,
+        101: 100,
     }
     assert all(
         info.returns_to is None for info in STAGES.values() if info.kind is not StageKind.WORKING
@@ -62,7 +64,16 @@ def test_stage_table() -> None:
         Stage.CANCELLED,
     }
     assert str(stage_info(3)) == "3 Encoding (working)"
-    assert all(info.pipeline == 1 and code == info.code for code, info in STAGES.items())
+    assert all(code == info.code for code, info in STAGES.items())
+    assert {stage.info.pipeline for stage in Stage} == {1}
+    assert {stage.info.pipeline for stage in TaskStage} == {100}
+    assert [str(stage.info) for stage in TaskStage] == [
+        "100 Queued (waiting)",
+        "101 Running (working)",
+        "102 Completed (done)",
+        "103 Failed (failed)",
+        "104 Cancelled (cancelled)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,7 @@ def test_other_pairs_are_unknown(pair: Any) -> None:
 
 @pytest.mark.parametrize(
     "known",
-    [Stage, JobType, Hold, EventKind, Concat],
+    [Stage, TaskStage, JobType, Hold, EventKind, Concat],
 )
 def test_codes_round_trip_and_unknown_ones_raise(known: Any) -> None:
     assert all(known(member.value) is member for member in known)
@@ -99,7 +110,7 @@ def test_codes_round_trip_and_unknown_ones_raise(known: Any) -> None:
 
 
 def test_stage_info_of_an_unknown_code() -> None:
-    for code in (100, None):
+    for code in (42, None):
         with pytest.raises(UnknownCode, match="known are 0 QUEUED"):
             stage_info(code)
 
