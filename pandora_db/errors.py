@@ -12,6 +12,10 @@
     ├── WriteRefused                     something of another program's kept the row as it was
     ├── OutcomeUnknown                   the answer was lost, and not found again in time
     ├── CheckpointCorrupt                stored bytes are not the checkpoint they should be
+    ├── JobError                         what a handler and its worker tell each other
+    │   ├── ExecutionFailed              the work went wrong: the attempt has failed
+    │   ├── Interrupted                  stop: a pause, a cancellation or a shutdown was asked for
+    │   └── Serialization                parameters, state or output of a job cannot be kept or read
     ├── SchemaError
     │   ├── SchemaMissing                the tables are not there: call init_schema()
     │   ├── SchemaTooNew                 a newer pandora_db has upgraded this database
@@ -189,6 +193,41 @@ class CheckpointCorrupt(PandoraDbError):
         self.job_id = job_id
         self.stage = stage
         self.damaged = damaged
+
+
+class JobError(PandoraDbError):
+    """What a handler and its worker tell each other."""
+
+
+class ExecutionFailed(JobError):
+    """The work went wrong. Raised by a handler, it fails the attempt like any other error.
+
+    Attributes:
+        code: the exit code of the program that failed; negative for a signal; None for none.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Interrupted(JobError):
+    """The job shall stop here: a `"pause"`, a `"cancel"` or a `"shutdown"` was asked for.
+
+    Raised by `ctx.check_interrupt()`. A handler lets it pass: its worker gives the job back.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the job was interrupted: {reason} was asked for")
+        self.reason = reason
+
+
+class Serialization(JobError):
+    """Parameters, state or output of a job cannot be kept, or not be read by this program."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class SchemaError(PandoraDbError):
