@@ -13,7 +13,7 @@ from pandora_db.models.base import InputModel
 from pandora_db.models.status import Hold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from pandora_db.models.job_row import JobRow
@@ -35,12 +35,13 @@ class Claim:
         lease: seconds that the lease lasts after each renewal.
         owner: the worker, that is the handle, that made the claim.
         hold: what was asked of the job, as of the last renewal: a pause, a cancellation.
+        listener: called in the event loop when `hold` has changed or the claim was lost.
     """
 
     __slots__ = (
         "__weakref__", "_body", "_ended", "_lost", "_saving", "_stopped", "_told",
-        "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "origin", "owner",
-        "saved", "settled", "stage", "token",
+        "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "listener", "origin",
+        "owner", "saved", "settled", "stage", "token",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,7 @@ class Claim:
         self.settled = False  # ended, and no rollback can undo that
         self.keeper: object = None  # who renews its lease
         self.ending = 0
+        self.listener: Callable[[], object] | None = None
         self._told: asyncio.Future[str | None] | None = None
         self._body: asyncio.Task[object] | None = None
         self._stopped = False  # the body was cancelled by us
@@ -119,6 +121,15 @@ class Claim:
             self._told.set_result(reason)
         if self._body is not None and self._body is not asyncio.current_task():
             self._stopped = self._body.cancel(f"the claim on job {self.job_id} was lost: {reason}")
+        if self.listener is not None:
+            self.listener()
+
+    def held(self, hold: Hold) -> None:
+        """Note what a renewal found to be asked of the job; called in the event loop."""
+        if hold is not self.hold:
+            self.hold = hold
+            if self.listener is not None:
+                self.listener()
 
     def end(self) -> None:
         """Note that it ended well; a transaction may still be undone."""

@@ -315,7 +315,7 @@ def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
         if hold is None:
             claim.lose("its job was taken from it")
         else:
-            claim.hold = Hold(hold)
+            claim.held(Hold(hold))
             kept.append(claim)
     return kept
 

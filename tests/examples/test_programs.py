@@ -73,12 +73,20 @@ def check_worker_loop(out: str) -> None:
     assert ends == ["UPLOADED", "UPLOADED", dead, "UPLOADED"]
 
 
+def check_pipeline(out: str) -> None:
+    ends = [line.partition(": ")[2].partition(" ") for line in out.splitlines()]
+    assert [end[0] for end in ends] == ["UPLOADED", "UPLOADED", "FAILED", "UPLOADED"]
+    assert ends[2][2] == "404 from https://example.com/dead.mkv"
+    assert all("https://videos.example/" in ends[n][2] for n in (0, 1, 3))
+
+
 CHECKS = {
     "quickstart": check_quickstart,
     "queue_check": check_queue_check,
     "user_history": check_user_history,
     "restart_after_crash": check_restart,
     "worker_loop": check_worker_loop,
+    "pipeline": check_pipeline,
 }
 
 

@@ -1,0 +1,191 @@
+"""`JobContext`: what a handler works with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pandora_db.errors import Interrupted, InvalidInput
+from pandora_db.models.claim import Claim
+from pandora_db.runtime.checkpointing import Checkpointing
+from pandora_db.runtime.progress import Progress
+from pandora_db.runtime.reporter import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pandora_db.models.job_row import JobRow
+    from pandora_db.store import Store
+    from pandora_db.store.checkpoints import Upgrade
+
+log = logging.getLogger("pandora_db.jobs")
+
+
+class JobContext:
+    """One attempt at one job, in the hands of its handler.
+
+    Everything that is written through it counts only as long as the claim does.
+
+    Attributes:
+        db: the handle; in a handler, `ctx.db.update_job(ctx.claim, …)` writes under the claim.
+        claim: the claim.
+    """
+
+    def __init__(
+        self,
+        db: Store,
+        claim: Claim,
+        *,
+        checkpoint_every: float = 5.0,
+        progress_every: float = 1.0,
+        data_root: Path | None = None,
+    ) -> None:
+        self.db = db
+        self.claim = claim
+        self._reporter = Reporter(db, claim, progress_every)
+        self._checkpoints = Checkpointing(db, claim, checkpoint_every)
+        self._data_root = data_root
+        self._reason: str | None = None
+        self._state: Callable[[], tuple[object, int]] | None = None
+
+    @property
+    def job(self) -> JobRow:
+        """The job as it was claimed."""
+        return self.claim.job
+
+    @property
+    def job_id(self) -> int:
+        """The job."""
+        return self.claim.job_id
+
+    @property
+    def attempt(self) -> int:
+        """How often the job was begun at this stage, this time included."""
+        return self.claim.attempt
+
+    @property
+    def interrupted(self) -> str | None:
+        """What was asked of the handler: a "pause", a "cancel", a "shutdown"; None for nothing."""
+        return self._reason
+
+    async def check_interrupt(self) -> None:
+        """Stop here if that was asked for; call it between steps, where the state is consistent.
+
+        What was given to `checkpoint` and not written yet is written first.
+
+        Raises:
+            Interrupted: let it pass; the worker gives the job back.
+            LeaseLost: the claim no longer counts.
+        """
+        await asyncio.sleep(0)  # a handler that does nothing but compute lets others go on here
+        if self.claim.lost:
+            raise self.claim.error()
+        if self._reason is not None:
+            await self._checkpoints.flush()
+            raise Interrupted(self._reason)
+
+    async def checkpoint(
+        self, state: object = None, *, version: int = 1, force: bool = False
+    ) -> bool:
+        """Have the state kept for the next attempt; cheap to call after each step.
+
+        It is written when `checkpoint_every` seconds have passed since the last time, when `force`
+        is given, and when the handler was asked to stop. One that was not written is written, as it
+        is then, by the next `check_interrupt` that meets a request: change the state between steps
+        only.
+
+        Args:
+            state: what `save_checkpoint` takes; None is the state of a registered job.
+            version: the version of the state's shape.
+            force: write it now.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            LeaseLost: the claim no longer counts; nothing was written.
+            InvalidInput: the state cannot be kept; the error names the path in it.
+        """
+        if state is None:
+            if self._state is None:
+                raise InvalidInput("state is None; expected what shall be kept", field="state")
+            state, version = self._state()
+        due = force or self._reason is not None
+        return await self._checkpoints.save(state, version, force=due)
+
+    async def load_checkpoint(
+        self, *, version: int | None = None, upgrade: Upgrade | None = None
+    ) -> Any:  # noqa: ANN401 - whatever was saved
+        """The state that the attempt before this one kept; None when there is none.
+
+        Raises:
+            CheckpointCorrupt: no good copy is left, or this program cannot read it.
+        """
+        return await self._checkpoints.load(version=version, upgrade=upgrade)
+
+    def progress(self, progress: Progress | float) -> None:
+        """Tell how far the job is: a `Progress`, or a number of 0 … 1.
+
+        Gathered: written at most once in each `progress_every` seconds, the last one always.
+        """
+        if not isinstance(progress, Progress):
+            progress = Progress.percentage(progress)
+        self._reporter.report(progress)
+
+    def log(self, message: str, level: int = logging.INFO) -> None:
+        """Hand a line to the logger `pandora_db.jobs`, the job's id as `record.job_id`."""
+        log.log(level, "job %d: %s", self.job_id, message, extra={"job_id": self.job_id})
+
+    def warn(self, message: str) -> None:
+        """Note a warning: it is logged, and kept with the progress of the job."""
+        self.log(self._reporter.notes.warn(message), logging.WARNING)
+        self._reporter.report()
+
+    def add_error(self, error: str | BaseException) -> None:
+        """Note an error that does not end the job, such as one file of many; kept likewise."""
+        self.log(self._reporter.notes.add_error(error), logging.ERROR)
+        self._reporter.report()
+
+    def metric(self, name: str, value: float) -> None:
+        """Set a number that is kept with the progress of the job."""
+        self._reporter.notes.measure(name, value, add=False)
+        self._reporter.report()
+
+    def count(self, name: str, by: float = 1) -> None:
+        """Add to such a number; it counts on over attempts."""
+        self._reporter.notes.measure(name, by, add=True)
+        self._reporter.report()
+
+    @property
+    def data_dir(self) -> Path:
+        """A folder of this job's own, the same in every attempt on this machine.
+
+        Raises:
+            InvalidInput: the worker was started without `data_root`.
+        """
+        if self._data_root is None:
+            raise InvalidInput(
+                "there is no folder for the data of jobs; start the workers with data_root=…",
+                field="data_root",
+            )
+        folder = self._data_root / str(self.job_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def use_state(self, state: Callable[[], tuple[object, int]]) -> None:
+        """Say what `checkpoint()` keeps when it is given nothing: a state and its version."""
+        self._state = state
+
+    def interrupt(self, reason: str) -> None:
+        """Ask the handler to stop; the first reason stays, but a cancellation outranks it."""
+        if self._reason is None or reason == "cancel":
+            self._reason = reason
+
+    async def close(self, *, lost: bool) -> None:
+        """Write what was told last; nothing when the claim is lost."""
+        if lost:
+            self._reporter.drop()
+        else:
+            await self._reporter.close()

@@ -1,0 +1,115 @@
+"""`Crew`: the workers of one process, begun and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pandora_db.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from pandora_db.models.stage import StageCode
+    from pandora_db.runtime.work import Terms, Work
+    from pandora_db.store import Store
+
+_ASKED = 0.7
+"""Part of the time to shut down that handlers have before they are cancelled."""
+_CUT = 0.25
+"""Part of it that they have to end then; the rest is for writing."""
+
+
+class Crew:
+    """What `pipeline.running(db)` gives: its workers, at work.
+
+    Ending is graceful: handlers are asked to stop, keep their state, and their jobs are given back;
+    after a while they are cancelled; what remains is left to its lease.
+    """
+
+    def __init__(self, db: Store, works: Sequence[Work], terms: Terms) -> None:
+        self._terms = terms
+        self._changed = asyncio.Event()
+        self.workers = [
+            Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
+            for work in works
+        ]
+
+    async def __aenter__(self) -> Self:
+        for worker in self.workers:
+            worker.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def ring(self) -> None:
+        """Have every worker look for jobs now: some were inserted."""
+        for worker in self.workers:
+            worker.bell.ring()
+
+    @property
+    def running(self) -> list[int]:
+        """The jobs that are worked on in this process."""
+        return sorted(
+            attempt.claim.job_id for worker in self.workers for attempt in worker.attempts.values()
+        )
+
+    async def wait_idle(self) -> None:
+        """Wait until no job can be claimed and none is worked on here.
+
+        Jobs that are paused, wait for their time, or are worked on elsewhere are not waited for.
+        """
+        self.ring()
+        while not all(worker.idle for worker in self.workers):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def stop(self) -> None:
+        """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""
+        ending = asyncio.ensure_future(self._stop())
+        cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        ending.result()
+
+    async def _stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        began, most = loop.time(), self._terms.shutdown_timeout
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        await self._ended_by(began + most * _ASKED)
+        for worker in self.workers:
+            worker.cut()
+        await self._ended_by(began + most * (_ASKED + _CUT))
+        await self._ended_by(began + most)
+        tasks = self._tasks()
+        for worker in self.workers:
+            worker.leave()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for worker in self.workers for task in worker.attempts]
+
+    async def _ended_by(self, when: float) -> None:
+        loop = asyncio.get_running_loop()
+        while (tasks := self._tasks()) and (left := when - loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait(tasks, timeout=left)
+
+    def _hand_on(self, stage: StageCode) -> None:
+        """A job came to wait at `stage`."""
+        for worker in self.workers:
+            if worker.work.waiting == stage:
+                worker.bell.ring()

@@ -1,0 +1,100 @@
+"""How far a job is, in one of several shapes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from pandora_db.codecs.checks import check_int, check_progress, check_text
+from pandora_db.codecs.json_text import Json, encode_json
+from pandora_db.models.limits import MAX_ID, MAX_STEP
+
+if TYPE_CHECKING:
+    from pandora_db.models.job_row import JobRow
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is; made by one of the class methods.
+
+    Attributes:
+        fraction: 0 … 1; None when nobody can say.
+        step: what is being done, in words.
+        kind: "percentage", "count", "bytes", "structured" or "indeterminate".
+        done: how many, of a count or of bytes.
+        total: of how many; None when that is not known.
+        data: what a structured progress tells.
+    """
+
+    fraction: float | None = None
+    step: str | None = None
+    kind: str = "indeterminate"
+    done: int | None = None
+    total: int | None = None
+    data: Json = None
+
+    def __post_init__(self) -> None:
+        if self.fraction is not None:
+            check_progress(self.fraction)
+        if self.step is not None:
+            check_text(self.step, "step", MAX_STEP)
+        if self.done is not None:
+            check_int(self.done, "done", 0, MAX_ID)
+        if self.total is not None:
+            check_int(self.total, "total", 0, MAX_ID)
+        if self.data is not None:
+            encode_json(self.data, "data")
+
+    @classmethod
+    def percentage(cls, fraction: float, step: str | None = None) -> Self:
+        """A part of 1: `Progress.percentage(0.5)` is half."""
+        return cls(fraction, step, "percentage")
+
+    @classmethod
+    def count(cls, done: int, total: int | None = None, step: str | None = None) -> Self:
+        """So many things, of so many."""
+        return cls(_part(done, total), step, "count", done, total)
+
+    @classmethod
+    def bytes(cls, done: int, total: int | None = None, step: str | None = None) -> Self:
+        """So many bytes, of so many."""
+        return cls(_part(done, total), step, "bytes", done, total)
+
+    @classmethod
+    def structured(
+        cls, data: Json, *, fraction: float | None = None, step: str | None = None
+    ) -> Self:
+        """Any JSON value."""
+        return cls(fraction, step, "structured", data=data)
+
+    @classmethod
+    def indeterminate(cls, step: str | None = None) -> Self:
+        """It goes on, and nobody can say how far it is."""
+        return cls(None, step)
+
+    def to_data(self) -> dict[str, Any]:
+        """What is kept of it beside fraction and step."""
+        facts = {"kind": self.kind, "done": self.done, "total": self.total, "data": self.data}
+        return {name: value for name, value in facts.items() if value is not None}
+
+    @classmethod
+    def of(cls, job: JobRow) -> Self:
+        """The progress of a stored job, whoever wrote it."""
+        stored: object = json.loads(job.progress_data) if job.progress_data else None
+        if not isinstance(stored, dict) or "kind" not in stored:
+            kind = "indeterminate" if job.progress is None else "percentage"
+            return cls(job.progress, job.current_step, kind)
+        facts = cast("dict[str, Any]", stored)
+        return cls(
+            job.progress, job.current_step, facts["kind"],
+            facts.get("done"), facts.get("total"), facts.get("data"),
+        )  # fmt: skip
+
+
+def _part(done: int, total: int | None) -> float | None:
+    check_int(done, "done", 0, MAX_ID)
+    if total is None:
+        return None
+    check_int(total, "total", 0, MAX_ID)
+    return min(done / total, 1.0) if total else 1.0

@@ -1,0 +1,90 @@
+"""Writing what a job tells, now and then: at most one write in each interval."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pandora_db.errors import LeaseLost, PandoraDbError
+from pandora_db.runtime.notes import Notes
+from pandora_db.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from pandora_db.models.claim import Claim
+    from pandora_db.store import Store
+
+log = logging.getLogger("pandora_db")
+
+
+class Reporter:
+    """Gathers progress and notes of one job; what was told last is always written."""
+
+    def __init__(self, db: Store, claim: Claim, every: float) -> None:
+        self.notes = Notes(claim.job)
+        self._db = db
+        self._claim = claim
+        self._every = every
+        self._progress = Progress.of(claim.job)
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.time()
+        self._dirty = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def report(self, progress: Progress | None = None) -> None:
+        """Have the progress, or the notes that were changed, written soon."""
+        if progress is not None:
+            self._progress = progress
+        self._dirty = True
+        if self._timer is None and self._task is None:
+            self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._begin)
+
+    async def close(self) -> None:
+        """Write what is left, once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._dirty:
+            await self._write()
+
+    def drop(self) -> None:
+        """Write nothing more."""
+        self._dirty = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._next = self._loop.time() + self._every
+        self._task = self._loop.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        try:
+            await self._write()
+        finally:
+            self._task = None
+            if self._dirty:
+                self.report()
+
+    async def _write(self) -> None:
+        progress, notes = self._progress, self.notes.to_data()
+        data: dict[str, Any] = progress.to_data() | ({"notes": notes} if notes else {})
+        self._dirty = False
+        if not self._claim.alive:
+            return
+        try:
+            await self._db.update_job(
+                self._claim, progress=progress.fraction, current_step=progress.step,
+                progress_data=data,
+            )  # fmt: skip
+        except LeaseLost as error:
+            self._claim.lose(error.reason)
+        except PandoraDbError as error:  # the next one may get through; the last is told nowhere
+            log.warning("progress of job %d was not written: %s", self._claim.job_id, error)

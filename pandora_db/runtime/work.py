@@ -1,0 +1,70 @@
+"""What a worker is told about its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from pandora_db.models.claim import Backoff, Limits
+from pandora_db.models.stage import StageCode
+from pandora_db.runtime.context import JobContext
+
+Handler: TypeAlias = Callable[[JobContext], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One stage: from where jobs are taken, who works on them, and where they go on to.
+
+    Attributes:
+        waiting: where the jobs wait.
+        working: where they are worked on.
+        after: where they go when the work is done.
+        handler: does the work.
+        concurrency: how many at once in this worker.
+        limits: how many at once over all workers.
+        lease: seconds that a claim counts without a sign of life; None takes the setting.
+        tags: what this worker offers.
+        names: only jobs with one of these names; None takes any.
+        timeout: seconds that an attempt may take.
+        retry_in: seconds, or a `Backoff`, before another attempt; None takes the default.
+        resumable: whether an attempt that was cut off may be made again.
+        checkpoint_every: seconds between two checkpoints that are not forced.
+        progress_every: seconds between two writes of progress.
+    """
+
+    waiting: StageCode
+    working: StageCode
+    after: StageCode
+    handler: Handler
+    concurrency: int = 1
+    limits: Limits | None = None
+    lease: float | None = None
+    tags: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    timeout: float | None = None
+    retry_in: float | Backoff | None = None
+    resumable: bool = True
+    checkpoint_every: float = 5.0
+    progress_every: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How workers of one process go about it (times in seconds).
+
+    Attributes:
+        poll: the longest pause between two looks for jobs.
+        grace: for a handler to meet a request by itself; then its task is cancelled.
+        cancel_grace: for a cancelled task to end; then it is given up.
+        shutdown_timeout: for everything to end; what remains is left to its lease.
+        data_root: where each job may have a folder of its own.
+    """
+
+    poll: float = 1.0
+    grace: float = 10.0
+    cancel_grace: float = 10.0
+    shutdown_timeout: float = 30.0
+    data_root: Path | None = None

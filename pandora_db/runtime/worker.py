@@ -1,0 +1,155 @@
+"""`Worker`: the loop that takes jobs of one stage to its handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.runtime.attempt import Attempt
+from pandora_db.runtime.outcomes import Done
+from pandora_db.runtime.wake import Bell
+
+if TYPE_CHECKING:
+    from pandora_db.models.claim import Claim
+    from pandora_db.models.stage import StageCode
+    from pandora_db.runtime.work import Terms, Work
+    from pandora_db.store import Store
+
+log = logging.getLogger("pandora_db")
+
+
+class Worker:
+    """Claims as many jobs as it has free hands, and makes an `Attempt` at each.
+
+    Handlers that were given up and go on take no hand, as long as they are no more than there are
+    hands; then the worker claims nothing until one of them ends.
+    """
+
+    def __init__(
+        self,
+        db: Store,
+        work: Work,
+        terms: Terms,
+        *,
+        on_change: Callable[[], None],
+        on_done: Callable[[StageCode], None],
+    ) -> None:
+        self.work = work
+        self.bell = Bell(terms.poll)
+        self.attempts: dict[asyncio.Task[None], Attempt] = {}
+        self._db = db
+        self._terms = terms
+        self._on_change = on_change
+        self._on_done = on_done
+        self._left: set[asyncio.Task[object]] = set()
+        self._loop: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._found_nothing = False
+        self._more = True  # than were claimed; or a limit kept some back
+        self._failing = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._loop = asyncio.get_running_loop().create_task(
+            self._run(), name=f"worker {self.work.working.name}"
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether it looked, found nothing, and nothing is under way."""
+        return self._found_nothing and not self.attempts and not self.bell.rung
+
+    @property
+    def free(self) -> int:
+        """How many jobs it could begin now."""
+        hands = self.work.concurrency
+        return 0 if len(self._left) >= hands else hands - len(self.attempts)
+
+    async def stop(self) -> None:
+        """Claim nothing more, and ask every handler to stop."""
+        self._stopping = True
+        for attempt in self.attempts.values():
+            attempt.stop()
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop])
+
+    def cut(self) -> None:
+        """Cancel what is still under way."""
+        for attempt in self.attempts.values():
+            attempt.cut()
+
+    def leave(self) -> None:
+        """Wait for nothing any more: what is still under way is left to its lease."""
+        for task, attempt in self.attempts.items():
+            log.warning("job %d is left to its lease", attempt.claim.job_id)
+            task.cancel()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self.bell.answer()
+            wanted = self.free
+            if wanted <= 0:
+                await self.bell.wait_ring()
+                continue
+            try:
+                claims = await self._claim(wanted)
+            except HandleClosed as error:
+                log.warning("a worker ends: %s", error)
+                return
+            except PandoraDbError as error:
+                self._note_failure(error)
+                await self.bell.wait()
+                continue
+            except Exception:
+                log.exception("a worker could not claim jobs")
+                await self.bell.wait()
+                continue
+            self._failing = False
+            for claim in claims:
+                self._begin(claim)
+            if claims:
+                self.bell.found()
+            self._found_nothing = not claims
+            self._more = len(claims) == wanted or self.work.limits is not None
+            self._on_change()
+            if len(claims) < wanted:
+                await self.bell.wait()
+
+    async def _claim(self, wanted: int) -> list[Claim]:
+        work = self.work
+        return await self._db.claim_jobs(
+            work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
+            tags=work.tags, limits=work.limits,
+        )  # fmt: skip
+
+    def _begin(self, claim: Claim) -> None:
+        attempt = Attempt(self._db, claim, self.work, self._terms)
+        task = asyncio.get_running_loop().create_task(attempt.run())
+        self.attempts[task] = attempt
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        attempt = self.attempts.pop(task)
+        if attempt.left is not None:
+            self._left.add(attempt.left)
+            attempt.left.add_done_callback(self._let_go)
+        if isinstance(attempt.outcome, Done):
+            self._on_done(self.work.after)
+            if self._more:
+                self.bell.ring()
+        else:  # the job may wait again
+            self.bell.ring()
+        self._on_change()
+
+    def _let_go(self, task: asyncio.Task[object]) -> None:
+        self._left.discard(task)
+        self.bell.ring()
+
+    def _note_failure(self, error: PandoraDbError) -> None:
+        if not self._failing:
+            log.warning("no jobs can be claimed for %s: %s", self.work.working.name, error)
+        self._failing = True

@@ -1,0 +1,114 @@
+"""What a handler tells through its context: written seldom, and the last word always."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from pandora_db import InvalidInput, Job, JobDb, Stage
+from pandora_db.runtime import JobContext, Progress
+from tests.support.handlers import FAST, one_stage, row_of, run_one
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Progress.percentage(0.5, "half"),
+        Progress.count(3, 12),
+        Progress.count(3),
+        Progress.bytes(2**40, 2**41, "copying"),
+        Progress.structured({"file": "a.mkv", "sizes": [1, 2]}, fraction=0.25),
+        Progress.indeterminate("looking"),
+    ],
+    ids=lambda told: told.kind,
+)
+async def test_progress_of_every_shape_is_read_back(db: JobDb, told: Progress) -> None:
+    async def handler(ctx: JobContext) -> None:
+        ctx.progress(0.1)
+        ctx.progress(told)
+
+    assert Progress.of(await run_one(db, handler)) == told
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "half", True])
+async def test_progress_that_is_none_is_refused(db: JobDb, value: float) -> None:
+    with pytest.raises(InvalidInput):
+        Progress.percentage(value)
+
+
+async def test_progress_is_written_once_in_each_interval(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[float | None] = []
+    write = db.update_job
+
+    async def counted(*args: object, **changes: object) -> None:
+        writes.append(changes.get("progress"))  # type: ignore[arg-type]
+        await write(*args, **changes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(db, "update_job", counted)
+
+    async def handler(ctx: JobContext) -> None:
+        for step in range(100):
+            ctx.progress(step / 100)
+            await asyncio.sleep(0.005)
+
+    row = await run_one(db, handler, progress_every=0.2)
+    assert 2 <= len(writes) <= 8
+    assert (writes[-1], row.progress) == (0.99, 0.99)
+
+
+async def test_checkpoints_are_cheap_and_forced_ones_are_written(db: JobDb) -> None:
+    written: list[bool] = []
+
+    async def handler(ctx: JobContext) -> None:
+        for step in range(5):
+            saved = await ctx.checkpoint({"step": step}, force=step == 3)
+            written.append(saved)
+        assert await ctx.load_checkpoint() == {"step": 3}
+        with pytest.raises(InvalidInput) as refused:
+            await ctx.checkpoint()
+        assert refused.value.field == "state"
+
+    row = await run_one(db, handler, checkpoint_every=60.0)
+    assert row.ready == Stage.DOWNLOADED
+    assert written == [True, False, False, True, False]
+
+
+async def test_notes_outlast_an_attempt(db: JobDb, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pandora_db.jobs")
+
+    async def handler(ctx: JobContext) -> None:
+        ctx.log("begun")
+        for number in range(60):
+            ctx.warn(f"warning {number}")
+        ctx.add_error(FileNotFoundError("one of many"))
+        ctx.metric("speed", 1.5)
+        ctx.count("frames", 100)
+        if ctx.attempt == 1:
+            raise OSError("again")
+
+    row = await run_one(db, handler, retry_in=0)
+    notes = json.loads(row.progress_data or "")["notes"]
+    assert notes["counts"] == {"warnings": 120, "errors": 2}
+    assert notes["warnings"] == [f"warning {number}" for number in range(10, 60)]
+    assert notes["errors"] == ["FileNotFoundError: one of many"] * 2
+    assert notes["metrics"] == {"speed": 1.5, "frames": 200}
+    record = next(one for one in caplog.records if "begun" in one.getMessage())
+    assert (record.name, record.__dict__["job_id"]) == ("pandora_db.jobs", row.job_id)
+
+
+async def test_each_job_has_a_folder(db: JobDb, tmp_path: Path) -> None:
+    async def handler(ctx: JobContext) -> None:
+        (ctx.data_dir / "part").write_text("x")
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(handler).running(db, **FAST, data_root=tmp_path / "jobs") as crew:
+        await crew.wait_idle()
+    assert (tmp_path / "jobs" / str(job_id) / "part").read_text() == "x"
+    row = await run_one(db, handler, retry_in=0)
+    assert "data_root" in ((await row_of(db, row.job_id)).error or "")

@@ -1,0 +1,216 @@
+"""Pauses, cancellations, lost leases and shutdowns meet a handler, with its help or without."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pandora_db import EventKind, Interrupted, Job, JobDb, JobStatus, Stage
+from pandora_db.runtime import Crew, JobContext, Pipeline
+from tests.support.handlers import FAST, kinds, one_stage, row_of
+from tests.support.waiting import wait_until
+
+
+async def begun(db: JobDb, crew: Crew) -> int:
+    """The job that was begun, of which its worker hears at once."""
+    await wait_until(lambda: crew.running)
+    return crew.running[0]
+
+
+async def tell(db: JobDb, crew: Crew) -> None:
+    """What the next heartbeat would do."""
+    await db.renew_claims(
+        attempt.claim for worker in crew.workers for attempt in worker.attempts.values()
+    )
+
+
+def stepping(steps: int = 10_000) -> tuple[Pipeline, list[int]]:
+    """Counts in its checkpoint, and looks at each step whether it shall stop."""
+    seen: list[int] = []
+
+    async def handler(ctx: JobContext) -> None:
+        state = await ctx.load_checkpoint() or {"next": 0}
+        seen.append(state["next"])
+        while state["next"] < steps:
+            await ctx.check_interrupt()
+            await asyncio.sleep(0.005)
+            state["next"] += 1
+            await ctx.checkpoint(state)
+
+    return one_stage(handler, checkpoint_every=60.0), seen
+
+
+async def deaf(ctx: JobContext) -> None:
+    await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("helpful", [True, False])
+async def test_a_pause_gives_the_job_back_and_keeps_it(db: JobDb, helpful: bool) -> None:
+    pipeline, seen = stepping()
+    if not helpful:
+        pipeline = one_stage(deaf)
+    job_id = await db.insert_job(Job(author="mika"))
+    async with pipeline.running(db, **FAST) as crew:
+        await begun(db, crew)
+        await asyncio.sleep(0.1)
+        assert await db.pause_job(job_id) is False
+        await tell(db, crew)
+        await wait_until(lambda: not crew.running)
+        row = await row_of(db, job_id)
+        assert (row.status, row.ready, row.attempt) == (JobStatus.PAUSED, Stage.QUEUED, 0)
+
+        await db.resume_job(job_id)
+        await begun(db, crew)
+        if helpful:
+            await wait_until(lambda: len(seen) == 2)
+            assert seen[1] > 3
+        await db.cancel_job(job_id)
+        await tell(db, crew)
+        await wait_until(lambda: not crew.running)
+    row = await row_of(db, job_id)
+    assert (row.status, row.archived) == (JobStatus.CANCELLED, True)
+    assert (await kinds(db, job_id))[-1] is EventKind.CANCELLED
+
+
+async def test_a_lost_lease_stops_the_handler_and_nothing_is_written(db: JobDb) -> None:
+    stopped = asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        ctx.progress(0.5)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ctx.progress(0.7)
+            stopped.set()
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await begun(db, crew)
+        await wait_until(lambda: _progress(db, job_id, 0.5))
+        await db.update_stage(job_id, Stage.ENCODED)  # taken out of its hands
+        await tell(db, crew)
+        await asyncio.wait_for(stopped.wait(), 5)
+        await wait_until(lambda: not crew.running)
+    row = await row_of(db, job_id)
+    assert (row.ready, row.progress) == (Stage.ENCODED, 0.5)
+    assert (await kinds(db, job_id))[-1] is EventKind.STAGE
+
+
+async def _progress(db: JobDb, job_id: int, wanted: float) -> bool:
+    return (await row_of(db, job_id)).progress == wanted
+
+
+async def test_progress_of_a_lost_job_is_how_its_worker_may_learn_it(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        while True:
+            ctx.progress(0.5)
+            await asyncio.sleep(0.01)
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(handler, progress_every=0.05).running(db, **FAST) as crew:
+        await begun(db, crew)
+        await db.update_stage(job_id, Stage.ENCODED)
+        await wait_until(lambda: not crew.running)
+
+
+@pytest.mark.parametrize("helpful", [True, False])
+async def test_shutdown_gives_the_job_back_with_its_state(db: JobDb, helpful: bool) -> None:
+    pipeline, seen = stepping()
+    if not helpful:
+        pipeline = one_stage(deaf)
+    job_id = await db.insert_job(Job(author="mika"))
+    async with pipeline.running(db, **FAST) as crew:
+        await begun(db, crew)
+        await asyncio.sleep(0.1)
+
+    row = await row_of(db, job_id)
+    assert (row.status, row.attempt) == (JobStatus.QUEUED, 0)
+    assert (await kinds(db, job_id))[-1] is EventKind.RELEASED
+    if helpful:
+        async with pipeline.running(db, **FAST):
+            await wait_until(lambda: len(seen) == 2)
+        assert seen[1] > 3
+
+
+async def test_what_does_not_end_in_time_is_left_to_its_lease(db: JobDb) -> None:
+    release = asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        for _ in range(100):
+            try:
+                await asyncio.wait_for(release.wait(), 0.1)
+            except (asyncio.CancelledError, TimeoutError):
+                continue
+            return
+
+    job_id = await db.insert_job(Job(author="mika"))
+    terms = FAST | {"shutdown_timeout": 0.5, "cancel_grace": 60.0}
+    async with asyncio.timeout(5):
+        async with one_stage(handler).running(db, **terms) as crew:
+            await begun(db, crew)
+    row = await row_of(db, job_id)
+    assert (row.ready, row.attempt) == (Stage.DOWNLOADING, 1)
+    release.set()
+
+
+async def test_work_that_is_not_resumable_is_waited_for(db: JobDb) -> None:
+    ended: list[str | None] = []
+
+    async def handler(ctx: JobContext) -> None:
+        await asyncio.sleep(0.5 if ctx.job.link == "short" else 3600)
+        ended.append(ctx.interrupted)
+
+    short, long = await db.insert_jobs(Job(author="mika", link=x) for x in ("short", "long"))
+    pipeline = one_stage(handler, concurrency=2, resumable=False)
+    async with pipeline.running(db, **FAST) as crew:
+        await wait_until(lambda: len(crew.running) == 2)
+        await db.pause_job(short)
+        await tell(db, crew)
+
+    assert ended == [None]
+    assert (await row_of(db, short)).ready == Stage.DOWNLOADED
+    row = await row_of(db, long)
+    assert row.status is JobStatus.FAILED
+    assert row.error == "Interrupted: the job was interrupted: shutdown was asked for"
+
+
+async def test_an_interruption_that_nobody_asked_for_fails_the_attempt(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        raise Interrupted("pause")
+
+    job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await crew.wait_idle()
+    assert (await row_of(db, job_id)).status is JobStatus.FAILED
+
+
+async def test_a_worker_cancelled_at_any_moment_keeps_no_job(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        await asyncio.sleep(0.003)
+
+    pipeline = one_stage(handler, concurrency=2)
+    ids = await db.insert_jobs(Job(author="mika") for _ in range(30))
+
+    async def work() -> None:
+        async with pipeline.running(db, **FAST):
+            await asyncio.sleep(3600)
+
+    for delay in (0, 0.001, 0.002, 0.005, 0.01, 0.02):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(delay)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async with pipeline.running(db, **FAST) as crew, asyncio.timeout(20):
+        await wait_until(lambda: _all_at(db, ids, Stage.DOWNLOADED))
+        await crew.wait_idle()
+    for job_id in ids:
+        done: Any = [kind for kind in await kinds(db, job_id) if kind is EventKind.FINISHED]
+        assert len(done) == 1
+
+
+async def _all_at(db: JobDb, ids: list[int], stage: Stage) -> bool:
+    return all(row.ready == stage for row in await db.get_jobs_by_ids(ids))

@@ -1,0 +1,279 @@
+"""A pipeline takes jobs from stage to stage, whatever their handlers do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from pandora_db import (
+    EventKind,
+    InvalidInput,
+    Job,
+    JobDb,
+    JobStatus,
+    Limits,
+    Stage,
+)
+from pandora_db.runtime import Cancelled, Done, Fail, JobContext, Pipeline, Progress, Snooze
+from tests.support.handlers import DOWNLOAD, ENCODE, FAST, UPLOAD, kinds, one_stage, row_of, run_one
+from tests.support.waiting import wait_until
+
+
+async def test_jobs_walk_the_whole_way(db: JobDb) -> None:
+    pipeline = Pipeline()
+    seen: list[tuple[str, int]] = []
+
+    @pipeline.stage(*DOWNLOAD, concurrency=2)
+    async def download(ctx: JobContext) -> None:
+        seen.append(("download", ctx.job_id))
+
+    @pipeline.stage(*ENCODE)
+    async def encode(ctx: JobContext) -> None:
+        seen.append(("encode", ctx.job_id))
+        ctx.progress(Progress.count(3, 4, "pass 1"))
+
+    @pipeline.stage(*UPLOAD, concurrency=3)
+    async def upload(ctx: JobContext) -> Done:
+        return Done({"url": ctx.job.link}, "upload", "/out.mkv")
+
+    ids = await db.insert_jobs(Job(author="mika", link=f"l{n}") for n in range(10))
+    async with pipeline.running(db, **FAST) as crew, asyncio.timeout(20):
+        await crew.wait_idle()
+        assert crew.running == []
+
+    for number, job_id in enumerate(ids):
+        row = await row_of(db, job_id)
+        assert (row.status, row.archived) == (JobStatus.COMPLETED, True)
+        assert (json.loads(row.output or ""), row.output_kind) == ({"url": f"l{number}"}, "upload")
+        assert row.output_file == "/out.mkv"
+        assert Progress.of(row) == Progress.count(3, 4, "pass 1")
+        assert ("download", job_id) in seen
+    assert len(seen) == 20
+
+
+async def test_at_most_as_many_at_once_as_there_are_hands_and_limits(db: JobDb) -> None:
+    at_work = most = 0
+
+    async def handler(ctx: JobContext) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.02)
+        at_work -= 1
+
+    await db.insert_jobs(Job(author="mika") for _ in range(8))
+    async with one_stage(handler, concurrency=3).running(db, **FAST) as crew:
+        await crew.wait_idle()
+    assert most == 3
+
+    most = 0
+    await db.insert_jobs(Job(author=f"a{n}") for n in range(4))
+    limited = one_stage(handler, concurrency=4, limits=Limits(stage=2))
+    async with limited.running(db, **FAST) as crew, asyncio.timeout(20):
+        await crew.wait_idle()
+        await wait_until(lambda: not crew.running)
+    assert most == 2
+
+
+async def test_a_slow_handler_stops_no_other(db: JobDb) -> None:
+    release = asyncio.Event()
+    ended: list[int] = []
+
+    async def handler(ctx: JobContext) -> None:
+        if ctx.job.link == "slow":
+            await release.wait()
+        ended.append(ctx.job_id)
+
+    slow = await db.insert_job(Job(author="mika", link="slow"))
+    others = await db.insert_jobs(Job(author="mika") for _ in range(5))
+    async with one_stage(handler, concurrency=2).running(db, **FAST):
+        await wait_until(lambda: ended == others)
+        release.set()
+        await wait_until(lambda: slow in ended)
+
+
+async def test_a_job_that_comes_later_is_met(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        pass
+
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await crew.wait_idle()
+        job_id = await db.insert_job(Job(author="mika"))
+        await wait_until(lambda: _is_at(db, job_id, Stage.DOWNLOADED))
+
+
+async def _is_at(db: JobDb, job_id: int, stage: Stage) -> bool:
+    return (await row_of(db, job_id)).ready == stage
+
+
+async def test_what_is_raised_fails_the_attempt_and_is_tried_again(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        raise OSError(f"attempt {ctx.attempt}")
+
+    row = await run_one(db, handler, retry_in=0)
+
+    assert (row.status, row.attempt) == (JobStatus.FAILED, 2)
+    assert row.error == "OSError: attempt 2"
+    events = await db.history(row.job_id)
+    assert [event.detail for event in events if event.kind is EventKind.RETRYING] == [
+        "OSError: attempt 1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("returned", "status", "kind"),
+    [
+        (Fail("no such video", final=True), JobStatus.FAILED, EventKind.FAILED),
+        (Fail("later", retry_in=60), JobStatus.QUEUED, EventKind.RETRYING),
+        (Snooze(60), JobStatus.QUEUED, EventKind.SNOOZED),
+        (Cancelled("spam"), JobStatus.CANCELLED, EventKind.FINISHED),
+        ({"size": 5}, JobStatus.QUEUED, EventKind.FINISHED),
+    ],
+)
+async def test_outcomes(db: JobDb, returned: object, status: JobStatus, kind: EventKind) -> None:
+    async def handler(ctx: JobContext) -> object:
+        return returned
+
+    row = await run_one(db, handler)
+
+    assert (row.status, (await kinds(db, row.job_id))[-1]) == (status, kind)
+    if isinstance(returned, Cancelled):
+        assert (row.output_kind, json.loads(row.output or "")) == ("cancelled", {"reason": "spam"})
+    if isinstance(returned, dict):
+        assert json.loads(row.output or "") == returned
+
+
+async def test_an_output_that_cannot_be_kept_fails_the_job_for_good(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> object:
+        return {"file": object()}
+
+    row = await run_one(db, handler)
+
+    assert (row.status, row.attempt) == (JobStatus.FAILED, 1)
+    assert row.error is not None
+    assert row.error.startswith("the handler returned what cannot be kept: ")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (SystemExit(3), "sys.exit(3)"),
+        (asyncio.CancelledError(), "nobody had asked"),
+        (GeneratorExit(), "GeneratorExit"),
+    ],
+)
+async def test_no_exception_ends_the_worker(db: JobDb, raised: BaseException, said: str) -> None:
+    async def handler(ctx: JobContext) -> None:
+        raise raised
+
+    row = await run_one(db, handler, retry_in=0)
+
+    assert row.status is JobStatus.FAILED
+    assert said in (row.error or "")
+
+
+async def test_an_attempt_that_takes_too_long_has_failed(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        await asyncio.sleep(60)
+
+    row = await run_one(db, handler, timeout=0.1, retry_in=0)
+
+    assert row.status is JobStatus.FAILED
+    assert row.error == "ExecutionFailed: the attempt took longer than 0.1 s"
+
+
+async def test_a_handler_that_swallows_its_cancellation_is_given_up(db: JobDb) -> None:
+    release = asyncio.Event()
+    begun: list[int] = []
+    until = time.monotonic() + 10  # the test ends, whatever it finds
+
+    async def handler(ctx: JobContext) -> None:
+        begun.append(ctx.job_id)
+        while not release.is_set() and time.monotonic() < until:
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+    ids = await db.insert_jobs(Job(author="mika", max_attempts=1) for _ in range(6))
+    pipeline = one_stage(handler, concurrency=2, timeout=0.1)
+    async with pipeline.running(db, **FAST) as crew:
+        await wait_until(lambda: _all_failed(db, ids[:2]))
+        row = await row_of(db, ids[0])
+        assert row.error == "the handler went on after it was cancelled"
+        # As many as there are hands were given up: nothing more is begun until one of them ends.
+        await asyncio.sleep(0.6)
+        assert 2 <= len(begun) <= 3
+        release.set()
+        await wait_until(lambda: begun == ids)
+        await crew.wait_idle()
+    assert await _is_at(db, ids[5], Stage.DOWNLOADED)
+
+
+async def _all_failed(db: JobDb, ids: list[int]) -> bool:
+    return all(row.status is JobStatus.FAILED for row in await db.get_jobs_by_ids(ids))
+
+
+async def test_names_and_tags_choose_the_handler(db: JobDb) -> None:
+    pipeline = Pipeline()
+    seen: dict[str, str | None] = {}
+
+    @pipeline.stage(*DOWNLOAD, names=["video"])
+    async def video(ctx: JobContext) -> None:
+        seen["video"] = ctx.job.name
+
+    @pipeline.stage(*DOWNLOAD, names=["audio"], tags=["gpu"])
+    async def audio(ctx: JobContext) -> None:
+        seen["audio"] = ctx.job.name
+
+    await db.insert_job(Job(author="mika", name="video"))
+    await db.insert_job(Job(author="mika", name="audio", tags=["gpu"]))
+    other = await db.insert_job(Job(author="mika", name="video", tags=["gpu"]))
+    async with pipeline.running(db, **FAST) as crew:
+        await crew.wait_idle()
+    assert seen == {"video": "video", "audio": "audio"}
+    assert await _is_at(db, other, Stage.QUEUED)
+
+
+async def _nothing(ctx: JobContext) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "field"),
+    [
+        ((Stage.DOWNLOADING, Stage.ENCODING, Stage.ENCODED), {}, "stage"),
+        ((Stage.QUEUED, Stage.DOWNLOADED, Stage.ENCODED), {}, "into"),
+        ((Stage.DOWNLOADED, Stage.ENCODING, Stage.QUEUED), {}, "after"),
+        ((Stage.DOWNLOADED, Stage.ENCODING, Stage.UPLOADING), {}, "after"),
+        (DOWNLOAD, {"concurrency": 0}, "concurrency"),
+        (DOWNLOAD, {"timeout": -1}, "timeout"),
+        (DOWNLOAD, {"lease": "5"}, "lease"),
+        (DOWNLOAD, {"limits": 5}, "limits"),
+        (DOWNLOAD, {"retry_in": "5"}, "retry_in"),
+        (DOWNLOAD, {"resumable": 1}, "resumable"),
+        (DOWNLOAD, {"tags": "gpu"}, "tags"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(arguments: Any, options: Any, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        Pipeline().stage(*arguments, **options)(_nothing)
+    assert refused.value.field == field
+
+
+async def test_a_pipeline_that_cannot_run_is_refused(db: JobDb) -> None:
+    pipeline = Pipeline()
+    with pytest.raises(InvalidInput, match="no stage"):
+        pipeline.running(db)
+    with pytest.raises(InvalidInput, match="async def"):
+        pipeline.stage(*DOWNLOAD)(lambda _: None)  # type: ignore[arg-type, return-value]
+    pipeline.stage(*DOWNLOAD)(_nothing)
+    with pytest.raises(InvalidInput, match="have a handler already"):
+        pipeline.stage(*DOWNLOAD)(_nothing)
+    with pytest.raises(InvalidInput) as refused:
+        pipeline.running(db, poll=0)
+    assert refused.value.field == "poll"
