@@ -46,6 +46,7 @@ class Attempt:
         self._db = db
         self._work = work
         self._terms = terms
+        self._resumable = work.resumable and claim.job.name not in work.once
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._phase = _Phase.WORKING
@@ -116,9 +117,9 @@ class Attempt:
             self._cut()
         elif self.claim.hold is Hold.CANCEL:
             self._ask(ctx, "cancel")
-        elif self._work.resumable and self.claim.hold is Hold.PAUSE:
+        elif self._resumable and self.claim.hold is Hold.PAUSE:
             self._ask(ctx, "pause")
-        elif self._work.resumable and self._stopping:
+        elif self._resumable and self._stopping:
             self._ask(ctx, "shutdown")
 
     def _ask(self, ctx: JobContext, reason: str) -> None:
@@ -164,7 +165,7 @@ class Attempt:
             return None
         if error is not None and not isinstance(error, Interrupted):
             return Fail(error)
-        if ctx.interrupted is None and self._stopping and not self._work.resumable:
+        if ctx.interrupted is None and self._stopping and not self._resumable:
             return Fail(Interrupted("shutdown"), final=True)
         if ctx.interrupted is not None or self._phase is _Phase.CUT:
             return None

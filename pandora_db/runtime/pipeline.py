@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from pandora_db.codecs.checks import check_bool, check_int, check_path
-from pandora_db.codecs.claim import check_route, check_seconds
+from pandora_db.codecs.checks import check_path
+from pandora_db.codecs.claim import check_route
 from pandora_db.codecs.stage import StageKind, check_stage, stage_info
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pandora_db.store import Store
 
 H = TypeVar("H", bound=Handler)
-
-_HANDS = 1_000
 
 
 class Pipeline:
@@ -85,20 +83,8 @@ class Pipeline:
         """
         start, at = check_route(waiting, working)
         end = _check_after(at, after)
-        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
-            refuse("limits", limits, "Limits(…) or None")
-        if not isinstance(retry_in, Backoff | None):
-            check_seconds(retry_in, "retry_in")
-        seconds = {"lease": lease, "timeout": timeout}
-        for field, value in seconds.items():
-            if value is not None:
-                check_seconds(value, field)
         offered = check_tags(tags)
         chosen = None if names is None else tuple(names)
-        check_int(concurrency, "concurrency", 1, _HANDS)
-        check_bool(resumable, "resumable")
-        check_seconds(checkpoint_every, "checkpoint_every")
-        check_seconds(progress_every, "progress_every")
 
         def register(handler: H) -> H:
             if not inspect.iscoroutinefunction(cast("object", handler)):
@@ -153,11 +139,6 @@ class Pipeline:
         if not self.works:
             raise InvalidInput("the pipeline has no stage; declare one with @pipeline.stage(…)")
         root = None if data_root is None else Path(check_path(data_root, "data_root"))
-        seconds = {"grace": grace, "cancel_grace": cancel_grace}
-        for field, value in (seconds | {"shutdown_timeout": shutdown_timeout}).items():
-            check_seconds(value, field)
-        if check_seconds(poll, "poll") == 0:
-            raise InvalidInput("poll is 0; expected a number of seconds above 0", field="poll")
         return Crew(
             db, self.works,
             Terms(

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from pandora_db.codecs.checks import check_bool, check_int
+from pandora_db.codecs.claim import check_seconds
+from pandora_db.errors import InvalidInput
+from pandora_db.models.checks import refuse
 from pandora_db.models.claim import Backoff, Limits
 from pandora_db.models.stage import StageCode
 from pandora_db.runtime.context import JobContext
+
+_HANDS = 1_000
 
 Handler: TypeAlias = Callable[[JobContext], Awaitable[object]]
 
@@ -31,6 +37,7 @@ class Work:
         timeout: seconds that an attempt may take.
         retry_in: seconds, or a `Backoff`, before another attempt; None takes the default.
         resumable: whether an attempt that was cut off may be made again.
+        once: names of jobs for which it may not.
         checkpoint_every: seconds between two checkpoints that are not forced.
         progress_every: seconds between two writes of progress.
     """
@@ -47,8 +54,20 @@ class Work:
     timeout: float | None = None
     retry_in: float | Backoff | None = None
     resumable: bool = True
+    once: frozenset[str | None] = frozenset()
     checkpoint_every: float = 5.0
     progress_every: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_int(self.concurrency, "concurrency", 1, _HANDS)
+        for field in ("lease", "timeout", "checkpoint_every", "progress_every"):
+            if (value := getattr(self, field)) is not None:
+                check_seconds(value, field)
+        if not isinstance(self.retry_in, Backoff | None):
+            check_seconds(self.retry_in, "retry_in")
+        if not isinstance(self.limits, Limits | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            refuse("limits", self.limits, "Limits(…) or None")
+        check_bool(self.resumable, "resumable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +87,9 @@ class Terms:
     cancel_grace: float = 10.0
     shutdown_timeout: float = 30.0
     data_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("poll", "grace", "cancel_grace", "shutdown_timeout"):
+            check_seconds(getattr(self, field), field)
+        if self.poll == 0:
+            raise InvalidInput("poll is 0; expected a number of seconds above 0", field="poll")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from pandora_db.testing.databases import new_test_db, reset
 from pandora_db.testing.factories import JobFields, insert_job_at, make_job
+from pandora_db.testing.jobs import run_job
 from pandora_db.testing.seeding import seed
 
-__all__ = ["JobFields", "insert_job_at", "make_job", "new_test_db", "reset", "seed"]
+__all__ = ["JobFields", "insert_job_at", "make_job", "new_test_db", "reset", "run_job", "seed"]

@@ -32,6 +32,15 @@ def test_links_between_files_lead_somewhere(document: Path) -> None:
     assert missing == []
 
 
+def test_every_test_that_a_guide_names_exists() -> None:
+    tests = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
+    text = (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    assert named
+    for file, test in named:
+        assert f"def {test}(" in tests[file].read_text(encoding="utf-8"), f"{file}::{test}"
+
+
 def test_the_runner_finds_blocks_and_their_output() -> None:
     blocks = read_blocks(
         "# x\n```python\nprint(1)\n```\n\n```text output\n1\n```\n"

@@ -80,6 +80,16 @@ def check_pipeline(out: str) -> None:
     assert all("https://videos.example/" in ends[n][2] for n in (0, 1, 3))
 
 
+def check_file_copy(out: str) -> None:
+    assert out.splitlines() == ["paused: paused", "copied 200 files, 1400 bytes"]
+
+
+def test_the_copying_job_takes_at_most_30_lines() -> None:
+    source = (ROOT / "examples" / "file_copy.py").read_text(encoding="utf-8")
+    job = source[source.index("@job(") : source.index("async def main")]
+    assert len(job.strip().splitlines()) <= 30
+
+
 CHECKS = {
     "quickstart": check_quickstart,
     "queue_check": check_queue_check,
@@ -87,6 +97,7 @@ CHECKS = {
     "restart_after_crash": check_restart,
     "worker_loop": check_worker_loop,
     "pipeline": check_pipeline,
+    "file_copy": check_file_copy,
 }
 
 

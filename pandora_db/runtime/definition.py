@@ -1,0 +1,165 @@
+"""`JobDefinition`: a registered class, and how its jobs are kept and read again."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from pandora_db.errors import ExecutionFailed, InvalidInput, Serialization
+from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, read_outcome
+from pandora_db.runtime.outputs import JobOutput
+
+_OUTCOMES = (Done, Snooze, Fail, Cancelled)
+_ANYTHING = TypeAdapter[Any](Any)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """What is known of the jobs of one name.
+
+    Attributes:
+        name: the name that is stored with them.
+        kind: the class.
+        resumable: whether a job that was interrupted goes on.
+        description: for people.
+        version: of the shape of its fields.
+        output: what `run` says that it returns.
+    """
+
+    name: str
+    kind: type[BaseModel]
+    resumable: bool = True
+    description: str | None = None
+    version: int = 1
+    output: TypeAdapter[Any] = _ANYTHING
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of its parameters."""
+        return self.kind.model_json_schema()
+
+    def create(self, params: object) -> BaseModel:
+        """A job made of JSON text, or of a dict of its fields.
+
+        Raises:
+            InvalidInput: the parameters do not fit the schema; `.field` names the first bad one.
+        """
+        try:
+            if isinstance(params, str | bytes):
+                return self.kind.model_validate_json(params)
+            return self.kind.model_validate(params)
+        except ValidationError as error:
+            field, text = _first(error)
+            raise InvalidInput(f"{self.name}: {text}", field=field) from None
+
+    def pack(self, job: BaseModel) -> bytes:
+        """Its fields as MessagePack, without those that are transient.
+
+        Raises:
+            Serialization: a field cannot be kept.
+        """
+        try:
+            fields = job.model_dump(mode="json")
+            packed = msgpack.packb({"version": self.version, "fields": fields})
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Serialization(f"{self.name} cannot be kept: {error}") from error
+        return packed
+
+    def unpack(self, blob: bytes) -> BaseModel:
+        """The job that `pack` made bytes of; transient fields are made anew.
+
+        Raises:
+            Serialization: the bytes are no such job, or of a newer version.
+        """
+        try:
+            found: Any = msgpack.unpackb(blob)
+            version, fields = int(found["version"]), found["fields"]
+        except Exception as error:
+            raise Serialization(f"the parameters of {self.name} cannot be read: {error}") from error
+        self._check_version(version, "parameters")
+        try:
+            # As JSON: what is strict about types still takes their JSON forms.
+            return self.kind.model_validate_json(json.dumps(self.upgrade(fields, version)))
+        except ValidationError as error:
+            field, text = _first(error)
+            raise Serialization(f"the parameters of {self.name}: {text}", field=field) from None
+
+    def state(self, job: BaseModel) -> tuple[object, int]:
+        """What a checkpoint keeps of a job, and its version."""
+        return job.model_dump(mode="python"), self.version
+
+    def restore(self, state: object) -> BaseModel:
+        """The job that `state` was kept of."""
+        try:
+            return self.kind.model_validate(state)
+        except ValidationError as error:
+            field, text = _first(error)
+            raise Serialization(f"the state of {self.name}: {text}", field=field) from None
+
+    def upgrade(self, fields: Any, version: int) -> Any:  # noqa: ANN401 - whatever was stored
+        """Fields of an older version in the shape of this one, by the class's `upgrade`."""
+        if version == self.version:
+            return fields
+        upgrade: Any = getattr(self.kind, "upgrade", None)
+        return fields if upgrade is None else upgrade(fields, version)
+
+    def read_output(self, value: object) -> Outcome:
+        """What `run` meant by what it returned; an output of another type fails the job."""
+        outcome = read_outcome(value)
+        if not isinstance(outcome, Done):
+            return outcome
+        try:
+            output: object = self.output.validate_python(outcome.output, strict=True)
+        except ValidationError as error:
+            _, text = _first(error)
+            given = type(outcome.output).__name__
+            wrong = f"{self.name} returned a {given}, which is not the output that it names: {text}"
+            return Fail(ExecutionFailed(wrong), final=True)
+        kind = outcome.kind
+        if kind is None and output is not None:
+            kind = output.kind if isinstance(output, JobOutput) else JobOutput.kind
+        return Done(output, kind, outcome.file)
+
+    def _check_version(self, version: int, what: str) -> None:
+        if version > self.version:
+            raise Serialization(
+                f"the {what} of {self.name} are of version {version}, "
+                f"this program knows {self.version}"
+            )
+
+
+def output_of(kind: type[Any]) -> TypeAdapter[Any]:
+    """What its `run` is annotated to return, apart from outcomes; anything if nothing is said."""
+    hints = get_type_hints(kind.run)
+    if "return" not in hints:
+        return _ANYTHING
+    said: Any = hints["return"]
+    members = get_args(said) if get_origin(said) in (Union, types.UnionType) else (said,)
+    if Done in members:  # it may hold anything
+        return _ANYTHING
+    left = [member for member in members if member not in _OUTCOMES]
+    wanted: Any = left[0] if left else types.NoneType
+    for member in left[1:]:
+        wanted |= member
+    adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+    return adapter
+
+
+def _first(error: ValidationError) -> tuple[str | None, str]:
+    """The field of the first problem, and all that is to say."""
+    problems = error.errors(include_url=False, include_input=False)
+    field = ".".join(map(str, problems[0]["loc"])) or None
+    texts = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in problems[:5]]
+    return field, "; ".join(texts)
+
+
+def transient_without_default(kind: type[BaseModel]) -> list[str]:
+    """The fields that are left out of the state and could not be made anew."""
+    fields: Mapping[str, Any] = kind.model_fields
+    return [name for name, info in fields.items() if info.exclude and info.is_required()]

@@ -1,0 +1,225 @@
+"""`JobManager`: dispatches registered jobs, works on them, and answers what became of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel
+
+from pandora_db.codecs.checks import check_path, check_text
+from pandora_db.codecs.claim import check_seconds
+from pandora_db.models.checks import check_tags
+from pandora_db.models.claim import Backoff
+from pandora_db.models.job import Job
+from pandora_db.models.job_type import JobType
+from pandora_db.models.limits import MAX_AUTHOR
+from pandora_db.models.stage import TaskStage
+from pandora_db.models.status import JobStatus
+from pandora_db.runtime.crew import Crew
+from pandora_db.runtime.definition import JobDefinition
+from pandora_db.runtime.handle import JobHandle
+from pandora_db.runtime.job_handler import JobHandler
+from pandora_db.runtime.job_info import JobInfo
+from pandora_db.runtime.registry import REGISTRY, Registry
+from pandora_db.runtime.work import Terms, Work
+
+if TYPE_CHECKING:
+    from pandora_db.store import Store
+
+log = logging.getLogger("pandora_db")
+
+
+class JobManager:
+    """Registered jobs of one database: `async with JobManager(db) as jobs: ...`.
+
+    Without the block it dispatches and answers, and works on nothing. Any number of managers, in
+    any number of processes, share the work. What was interrupted goes on by itself: the job was
+    given back, or its lease runs out. Jobs whose name this registry does not know are left waiting,
+    and reported in the log when the manager starts.
+
+    Args:
+        db: an open handle.
+        registry: the jobs that it knows; the default one otherwise.
+        concurrency: how many jobs at once in this process, 1 … 1,000.
+        data_root: a folder in which each job may have one of its own, `ctx.data_dir`.
+        tags: what this process offers, such as "gpu".
+        author: the author of jobs that are dispatched without one.
+        retry_in: seconds, or a `Backoff`, before another attempt; None takes the default.
+        checkpoint_every, progress_every: seconds between two writes of them.
+        poll, grace, cancel_grace, shutdown_timeout: as in `Pipeline.running`.
+    """
+
+    def __init__(
+        self,
+        db: Store,
+        registry: Registry = REGISTRY,
+        *,
+        concurrency: int = 4,
+        data_root: str | os.PathLike[str] | None = None,
+        tags: tuple[str, ...] = (),
+        author: str = "system",
+        retry_in: float | Backoff | None = None,
+        checkpoint_every: float = 5.0,
+        progress_every: float = 1.0,
+        poll: float = 1.0,
+        grace: float = 10.0,
+        cancel_grace: float = 10.0,
+        shutdown_timeout: float = 30.0,
+    ) -> None:
+        self.db = db
+        self.registry = registry
+        self._author = check_text(author, "author", MAX_AUTHOR, least=1)
+        root = None if data_root is None else Path(check_path(data_root, "data_root"))
+        names = registry.job_names()
+        once = frozenset(name for name in names if not registry.get(name).resumable)
+        work = Work(
+            waiting=TaskStage.QUEUED, working=TaskStage.RUNNING, after=TaskStage.COMPLETED,
+            handler=JobHandler(registry), concurrency=concurrency, tags=check_tags(tags),
+            names=tuple(names), once=once, retry_in=retry_in, checkpoint_every=checkpoint_every,
+            progress_every=progress_every,
+        )  # fmt: skip
+        terms = Terms(
+            poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=root,
+            shutdown_timeout=shutdown_timeout,
+        )  # fmt: skip
+        self.crew = Crew(db, [work] if names else [], terms)
+
+    async def __aenter__(self) -> Self:
+        unknown = await self.unknown_jobs()
+        for name, count in unknown.items():
+            log.warning("%d jobs called %r wait: this program does not know them", count, name)
+        await self.crew.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.crew.__aexit__(kind, error, traceback)
+
+    async def dispatch(
+        self,
+        job: BaseModel,
+        *,
+        priority: int = 0,
+        delay: float = 0.0,
+        author: str | None = None,
+        idempotency_key: str | None = None,
+        max_attempts: int | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> JobHandle:
+        """Queue a job.
+
+        Args:
+            job: of a registered class.
+            priority: higher goes first.
+            delay: seconds before it may begin.
+            author: whose job it is.
+            idempotency_key: a second dispatch with the same key returns the first job.
+            max_attempts: how often it is tried; one that is not resumable is tried once.
+            tags: what a worker must offer.
+
+        Raises:
+            InvalidInput: its class is not registered, or another bad argument.
+            Serialization: a field cannot be kept.
+        """
+        definition = self.registry.definition_of(job)
+        wait = check_seconds(delay, "delay")
+        job_id = await self.db.insert_job(
+            Job(
+                author=author or self._author,
+                job_type=JobType.TASK,
+                ready=TaskStage.QUEUED,
+                name=definition.name,
+                params=definition.pack(job),
+                priority=priority,
+                not_before=time.time() + wait if wait else None,
+                idempotency_key=idempotency_key,
+                max_attempts=max_attempts if definition.resumable else 1,
+                tags=tags,
+            )
+        )
+        self.crew.ring()
+        return JobHandle(self.db, job_id, definition)
+
+    async def dispatch_by_name(self, name: str, params: object, **options: Any) -> JobHandle:  # noqa: ANN401 - those of dispatch
+        """Queue a job made of JSON text, or of a dict of its fields; see `dispatch`.
+
+        Raises:
+            InvalidInput: the name is unknown, or the parameters do not fit; `.field` names which.
+        """
+        return await self.dispatch(self.registry.create_job(name, params), **options)
+
+    async def handle(self, job_id: int) -> JobHandle | None:
+        """The handle of a job that was dispatched before; None when there is none."""
+        row = await self.db.get_job(job_id)
+        if row is None or row.job_type != JobType.TASK:
+            return None
+        return JobHandle(self.db, job_id, self.registry.get(row.name))
+
+    def list_job_types(self) -> list[JobDefinition]:
+        """What is known of each job that can be dispatched."""
+        return [self.registry.get(name) for name in self.registry.job_names()]
+
+    def get_job_schema(self, name: str) -> dict[str, Any] | None:
+        """The JSON Schema of its parameters; None for an unknown name."""
+        return self.registry.get_job_schema(name)
+
+    async def list_running_jobs(self) -> list[JobInfo]:
+        """Those that some process works on."""
+        return await self.list_jobs(JobStatus.RUNNING)
+
+    async def list_jobs(
+        self, status: JobStatus | str | None = None, *, limit: int = 100
+    ) -> list[JobInfo]:
+        """Registered jobs, newest first."""
+        rows = await self.db.get_jobs(limit=limit, job_type=JobType.TASK, status=status)
+        return [JobInfo.of(row) for row in rows]
+
+    async def get_job_info(self, job_id: int) -> JobInfo | None:
+        """All that is known of a job; None when there is none."""
+        row = await self.db.get_job(job_id)
+        return None if row is None or row.job_type != JobType.TASK else JobInfo.of(row)
+
+    async def unknown_jobs(self) -> Counter[str]:
+        """How many jobs wait whose name this registry does not know, by name."""
+        found: Counter[str] = Counter()
+        async for row in self.db.iter_jobs(stage=TaskStage.QUEUED, archived=False):
+            if row.name is None or not self.registry.has_job(row.name):
+                found[row.name or ""] += 1
+        return found
+
+    async def pause_job(self, job_id: int) -> bool:
+        """Pause a job, in whatever process; see `db.pause_job`.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidTransition: it has ended.
+        """
+        done = await self.db.pause_job(job_id)
+        await self._tell(job_id)
+        return done
+
+    async def resume_job(self, job_id: int) -> None:
+        """Let a paused job go on from its state; see `db.resume_job`."""
+        await self.db.resume_job(job_id)
+        self.crew.ring()
+
+    async def cancel_job(self, job_id: int) -> bool:
+        """Cancel a job, in whatever process; see `db.cancel_job`."""
+        done = await self.db.cancel_job(job_id)
+        await self._tell(job_id)
+        return done
+
+    async def _tell(self, job_id: int) -> None:
+        """If it is worked on here, its handler need not wait for the heartbeat."""
+        if claims := self.crew.claims(job_id):
+            await self.db.renew_claims(claims)

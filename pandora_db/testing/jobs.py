@@ -1,0 +1,40 @@
+"""Running one registered job, as a worker would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pandora_db.runtime import REGISTRY, JobManager
+from pandora_db.testing.databases import new_test_db
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from pandora_db.runtime import Registry
+
+
+async def run_job(
+    job: BaseModel,
+    *,
+    registry: Registry = REGISTRY,
+    timeout: float = 30.0,
+    **options: Any,  # noqa: ANN401 - those of JobManager, which checks them
+) -> Any:  # noqa: ANN401 - what its `run` returns
+    """Dispatch a job on a database in memory, work on it once, and return its output.
+
+    Args:
+        job: of a class that is registered.
+        registry: where.
+        timeout: seconds that it may take.
+        **options: of `JobManager`, such as `data_root`.
+
+    Raises:
+        ExecutionFailed: it has failed; the message is its error.
+        Interrupted: it was cancelled.
+        TimeoutError: it did not end in time; it was stopped.
+        InvalidInput: its class is not registered there, or another bad argument.
+    """
+    given: dict[str, Any] = {"poll": 0.1, "shutdown_timeout": 2.0, "concurrency": 1, **options}
+    async with new_test_db() as db, JobManager(db, registry, **given) as jobs:
+        handle = await jobs.dispatch(job, max_attempts=1)
+        return await handle.result(timeout)

@@ -1,0 +1,238 @@
+"""Registered jobs are dispatched, worked on, paused, cancelled and answered for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from pandora_db import (
+    ExecutionFailed,
+    Interrupted,
+    InvalidInput,
+    InvalidTransition,
+    Job,
+    JobDb,
+    JobStatus,
+    JobType,
+    NotFound,
+    TaskStage,
+)
+from pandora_db.runtime import FileCopyOutput, JobContext, JobManager, Progress, Registry
+from tests.support.handlers import FAST
+from tests.support.waiting import wait_until
+
+REGISTRY = Registry()
+OPTIONS: dict[str, Any] = {**FAST, "progress_every": 0.02, "retry_in": 0.0}
+seen: list[tuple[str, int]] = []
+
+
+@REGISTRY.job(name="copy", description="Copies nothing")
+class Copy(BaseModel):
+    total: int
+    done: int = 0
+    slow: bool = False
+
+    async def run(self, ctx: JobContext) -> FileCopyOutput:
+        seen.append(("begun", self.done))
+        while self.done < self.total:
+            await ctx.check_interrupt()
+            await asyncio.sleep(0.01 if self.slow else 0)
+            self.done += 1
+            ctx.progress(Progress.count(self.done, self.total))
+            await ctx.checkpoint()
+        ctx.warn("nothing was copied")
+        return FileCopyOutput(copied_count=self.done, total_bytes=0)
+
+
+@REGISTRY.job(name="once", resumable=False)
+class Once(BaseModel):
+    async def run(self, _ctx: JobContext) -> None:
+        raise OSError("broken")
+
+
+@REGISTRY.job(name="wrong")
+class Wrong(BaseModel):
+    async def run(self, _ctx: JobContext) -> int:
+        return "text"  # type: ignore[return-value]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    seen.clear()
+
+
+async def test_a_job_is_dispatched_and_its_result_awaited(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=5))
+        other = await jobs.dispatch_by_name("copy", '{"total": 3}', author="mika")
+        assert await handle.result(10) == FileCopyOutput(copied_count=5, total_bytes=0)
+        assert await other.result(10) == FileCopyOutput(copied_count=3, total_bytes=0)
+        assert await handle.status() is JobStatus.COMPLETED
+        info = await jobs.get_job_info(handle.id)
+
+    assert info is not None
+    assert (info.name, info.status, info.output_kind) == ("copy", JobStatus.COMPLETED, "file_copy")
+    assert info.progress == Progress.count(5, 5)
+    assert info.warnings == ("nothing was copied",)
+    assert info.output == {"copied_count": 5, "total_bytes": 0}
+    row = await other.row()
+    assert (row.author, row.job_type, row.ready) == ("mika", JobType.TASK, TaskStage.COMPLETED)
+
+
+async def test_progress_is_followed_to_the_end(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=20, slow=True))
+        told = [progress async for progress in handle.progress()]
+    assert told[-1] == Progress.count(20, 20)
+    fractions = [progress.fraction for progress in told if progress.fraction is not None]
+    assert 2 <= len(fractions) <= 20
+    assert fractions == sorted(set(fractions))
+
+
+@pytest.mark.parametrize("near", [True, False])
+async def test_a_running_job_is_paused_and_goes_on_where_it_was(
+    db: JobDb, db_url: str, near: bool
+) -> None:
+    async with JobDb.open(db_url, sweep=None, heartbeat=0.1) as worker:
+        far = JobManager(db, REGISTRY)
+        async with JobManager(worker, REGISTRY, **OPTIONS) as here:
+            asking = here if near else far
+            handle = await asking.dispatch(Copy(total=60, slow=True))
+            await wait_until(lambda: here.crew.running)
+            await asyncio.sleep(0.1)
+            assert [info.id for info in await far.list_running_jobs()] == [handle.id]
+            assert await asking.pause_job(handle.id) is False
+            await wait_until(lambda: _is(far, handle.id, JobStatus.PAUSED))
+            assert not here.crew.running
+            await asking.resume_job(handle.id)
+            result = await handle.result(10)
+    assert result.copied_count == 60
+    (_, first), (_, second) = seen
+    assert first == 0 < second
+
+
+async def _is(jobs: JobManager, job_id: int, status: JobStatus) -> bool:
+    info = await jobs.get_job_info(job_id)
+    return info is not None and info.status is status
+
+
+async def test_a_running_job_is_cancelled(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=10_000, slow=True))
+        await wait_until(lambda: jobs.crew.running)
+        assert await jobs.cancel_job(handle.id) is False
+        with pytest.raises(Interrupted):
+            await handle.result(10)
+        with pytest.raises(InvalidTransition):
+            await jobs.pause_job(handle.id)
+        with pytest.raises(NotFound):
+            await jobs.pause_job(999)
+
+
+async def test_what_was_interrupted_goes_on_when_a_manager_starts(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=50, slow=True))
+        await wait_until(lambda: jobs.crew.running)
+        await asyncio.sleep(0.1)
+    assert await handle.status() is JobStatus.QUEUED
+    async with JobManager(db, REGISTRY, **OPTIONS):
+        assert (await handle.result(10)).copied_count == 50
+    assert seen[0][1] == 0 < seen[1][1]
+
+
+async def test_a_pause_outlasts_the_manager(db: JobDb) -> None:
+    jobs = JobManager(db, REGISTRY, **OPTIONS)
+    handle = await jobs.dispatch(Copy(total=1))
+    assert await jobs.pause_job(handle.id) is True
+    async with jobs:
+        await jobs.crew.wait_idle()
+    assert await handle.status() is JobStatus.PAUSED
+
+
+async def test_priorities_delays_and_keys(db: JobDb) -> None:
+    jobs = JobManager(db, REGISTRY, concurrency=1, **OPTIONS)
+    last = await jobs.dispatch(Copy(total=1))
+    first = await jobs.dispatch(Copy(total=2), priority=10)
+    late = await jobs.dispatch(Copy(total=3), delay=60)
+    again = await jobs.dispatch(Copy(total=4), idempotency_key="k")
+    assert (await jobs.dispatch(Copy(total=5), idempotency_key="k")).id == again.id
+    async with jobs:
+        await jobs.crew.wait_idle()
+    done = [await handle.row() for handle in (first, last)]
+    events = [(await db.history(row.job_id))[1].at for row in done]
+    assert events == sorted(events)
+    assert await late.status() is JobStatus.QUEUED
+
+
+async def test_a_job_that_is_not_resumable_is_tried_once(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Once())
+        with pytest.raises(ExecutionFailed, match="OSError: broken"):
+            await handle.result(10)
+    assert (await handle.row()).attempt == 1
+
+
+async def test_a_wrong_output_fails_the_job(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Wrong())
+        with pytest.raises(ExecutionFailed, match="is not the output that it names"):
+            await handle.result(10)
+
+
+async def test_unknown_names_wait_and_are_reported(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    task: dict[str, Any] = {"job_type": JobType.TASK, "ready": TaskStage.QUEUED}
+    unknown = await db.insert_job(Job(author="mika", name="later", **task))
+    empty = await db.insert_job(Job(author="mika", name="copy", max_attempts=1, **task))
+    with caplog.at_level(logging.WARNING, "pandora_db"):
+        async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+            await jobs.crew.wait_idle()
+            assert await jobs.unknown_jobs() == {"later": 1}
+            assert await _is(jobs, unknown, JobStatus.QUEUED)
+            info = await jobs.get_job_info(empty)
+    assert info is not None
+    assert "has no parameters" in (info.error or "")
+    assert "1 jobs called 'later' wait" in caplog.text
+
+
+async def test_state_of_a_newer_version_fails_the_attempt_and_says_so(db: JobDb) -> None:
+    newer = Registry()
+    newer.job(name="copy", version=2)(Copy)
+    async with JobManager(db, newer, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=10_000, slow=True), max_attempts=2)
+        await wait_until(lambda: jobs.crew.running)
+        await asyncio.sleep(0.1)
+    async with JobManager(db, REGISTRY, **OPTIONS):
+        with pytest.raises(ExecutionFailed, match="of version 2 of the state, this program knows"):
+            await handle.result(10)
+
+
+async def test_what_is_known_is_listed(db: JobDb) -> None:
+    jobs = JobManager(db, REGISTRY)
+    assert [kind.name for kind in jobs.list_job_types()] == ["copy", "once", "wrong"]
+    assert jobs.get_job_schema("copy") is not None
+    assert jobs.get_job_schema("index") is None
+    assert await jobs.list_jobs() == []
+    handle = await jobs.dispatch(Copy(total=1))
+    assert [info.id for info in await jobs.list_jobs("queued")] == [handle.id]
+    assert await jobs.list_jobs(JobStatus.COMPLETED) == []
+    assert repr(await jobs.handle(handle.id)) == f"<JobHandle copy {handle.id}>"
+    assert await jobs.handle(999) is None
+    assert await jobs.get_job_info(999) is None
+
+
+async def test_what_cannot_be_dispatched_is_refused_and_changes_nothing(db: JobDb) -> None:
+    jobs = JobManager(db, REGISTRY)
+    with pytest.raises(InvalidInput, match="did you mean copy"):
+        await jobs.dispatch_by_name("cpy", {})
+    with pytest.raises(InvalidInput) as refused:
+        await jobs.dispatch_by_name("copy", {"total": "many"})
+    assert refused.value.field == "total"
+    with pytest.raises(InvalidInput):
+        await jobs.dispatch(Copy(total=1), delay=-1)
+    assert await jobs.list_jobs() == []

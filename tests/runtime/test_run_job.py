@@ -1,0 +1,37 @@
+"""`testing.run_job` runs one job to its end, without a database of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pandora_db import ExecutionFailed, InvalidInput
+from pandora_db.runtime import JobContext, Registry
+from pandora_db.testing import run_job
+
+REGISTRY = Registry()
+
+
+@REGISTRY.job(name="double")
+class Double(BaseModel):
+    number: int
+
+    async def run(self, ctx: JobContext) -> int:
+        if self.number < 0:
+            raise ValueError("negative")
+        (ctx.data_dir / "number").write_text(str(self.number))
+        return self.number * 2
+
+
+async def test_the_output_comes_back(tmp_path: Path) -> None:
+    assert await run_job(Double(number=4), registry=REGISTRY, data_root=tmp_path) == 8
+    assert [path.read_text() for path in tmp_path.rglob("number")] == ["4"]
+
+
+async def test_a_failure_is_raised() -> None:
+    with pytest.raises(ExecutionFailed, match="ValueError: negative"):
+        await run_job(Double(number=-1), registry=REGISTRY)
+    with pytest.raises(InvalidInput, match="not registered"):
+        await run_job(Double(number=1))
