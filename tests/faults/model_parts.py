@@ -49,7 +49,9 @@ class ModelJob:
     @property
     def claimable(self) -> bool:
         waiting = self.stage.kind is StageKind.WAITING
-        return waiting and not self.archived and not self.hold and not self.delayed
+        # One that is to be cancelled goes to a worker, who ends it: nobody else would.
+        paused = self.hold is Hold.PAUSE
+        return waiting and not self.archived and not paused and not self.delayed
 
     def record(self, kind: EventKind, stage: Stage | None = None) -> None:
         """Note an event; a move to another stage ends whatever claim there was."""
