@@ -32,12 +32,16 @@ class Crew:
     def __init__(self, db: Store, works: Sequence[Work], terms: Terms) -> None:
         self._terms = terms
         self._changed = asyncio.Event()
+        self._begun = False
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
 
     async def __aenter__(self) -> Self:
+        if self._begun:
+            raise RuntimeError("these workers have begun before; they work once")
+        self._begun = True
         for worker in self.workers:
             worker.start()
         return self

@@ -90,6 +90,11 @@ def test_the_copying_job_takes_at_most_30_lines() -> None:
     assert len(job.strip().splitlines()) <= 30
 
 
+def check_indexer(out: str) -> None:
+    found = "total_files=3 total_dirs=4 total_bytes=300"
+    assert out == f"<JobHandle indexer 1> is completed: {found}\n"
+
+
 CHECKS = {
     "quickstart": check_quickstart,
     "queue_check": check_queue_check,
@@ -98,6 +103,7 @@ CHECKS = {
     "worker_loop": check_worker_loop,
     "pipeline": check_pipeline,
     "file_copy": check_file_copy,
+    "indexer": check_indexer,
 }
 
 

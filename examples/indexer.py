@@ -1,0 +1,88 @@
+"""A job that walks through folders, dispatched by its name.
+
+Run it with `python -m examples.indexer [URL]`; without a URL it works in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from pandora_db import JobDb
+from pandora_db.runtime import (
+    IndexedOutput,
+    JobContext,
+    JobManager,
+    Progress,
+    Registry,
+    run_blocking,
+)
+
+registry = Registry()
+
+
+class IndexMode(StrEnum):
+    """How deep to look."""
+
+    METADATA = "metadata"
+    CONTENT = "content"
+
+
+@registry.job(name="indexer", description="Count the files below a folder")
+class Indexer(BaseModel):
+    """Goes through the folders one by one; those that are left are its state."""
+
+    location: Path
+    index_mode: IndexMode = IndexMode.METADATA
+    left: list[Path] | None = None
+    total_files: int = 0
+    total_dirs: int = 0
+    total_bytes: int = 0
+
+    async def run(self, ctx: JobContext) -> IndexedOutput:
+        if self.left is None:
+            self.left = [self.location]
+        while self.left:
+            await ctx.check_interrupt()
+            folders, sizes = await run_blocking(look, self.left[-1])
+            self.left[-1:] = folders
+            self.total_dirs += 1
+            self.total_files += len(sizes)
+            self.total_bytes += sum(sizes)
+            ctx.progress(Progress.structured({"folders_left": len(self.left)}))
+            await ctx.checkpoint()
+        return IndexedOutput(
+            total_files=self.total_files, total_dirs=self.total_dirs, total_bytes=self.total_bytes
+        )
+
+
+def look(folder: Path) -> tuple[list[Path], list[int]]:
+    """The folders in a folder, and the sizes of its files."""
+    entries = sorted(folder.iterdir())
+    files = [entry.stat().st_size for entry in entries if entry.is_file()]
+    return [entry for entry in entries if entry.is_dir()], files
+
+
+async def main(url: str) -> None:
+    """Dispatch by name, as an API would, and print what was found."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a/1.mkv", "a/b/2.mkv", "c/3.mkv"):
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * 100)
+        async with JobDb.open(url) as db:
+            await db.init_schema()
+            async with JobManager(db, registry, poll=0.1) as jobs:
+                params = {"location": folder, "index_mode": "content"}
+                handle = await jobs.dispatch_by_name("indexer", params)
+                output = await handle.result(30)
+            print(f"{handle} is {await handle.status()}: {output}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
