@@ -22,6 +22,7 @@ class ProcessGroup:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._over = False
 
     @classmethod
     async def start(
@@ -79,8 +80,11 @@ class ProcessGroup:
     async def end(self, grace: float) -> None:
         """Ask all of it to end, and kill after `grace` seconds what did not; leaves no zombie.
 
-        Goes on to its end when the caller is cancelled.
+        Goes on to its end when the caller is cancelled. Later calls do nothing: the number of a
+        group that is over may be another one's.
         """
+        if self._over:
+            return
         await settle(asyncio.ensure_future(self._end(grace)))
 
     async def _end(self, grace: float) -> None:
@@ -92,6 +96,7 @@ class ProcessGroup:
         # The program may have ended well and left children that have not.
         self._signal(force=True)
         await self.wait()
+        self._over = True
 
     def _signal(self, *, force: bool) -> None:
         with suppress(ProcessLookupError, PermissionError):

@@ -91,6 +91,7 @@ class Worker:
     async def _run(self) -> None:
         while not self._stopping:
             self.bell.answer()
+            self._found_nothing = False
             wanted = self.free
             if wanted <= 0:
                 await self.bell.wait_ring()

@@ -277,3 +277,14 @@ async def test_a_pipeline_that_cannot_run_is_refused(db: JobDb) -> None:
     with pytest.raises(InvalidInput) as refused:
         pipeline.running(db, poll=0)
     assert refused.value.field == "poll"
+
+
+async def test_idle_means_that_every_worker_has_looked(db: JobDb) -> None:
+    pipeline = Pipeline()
+    for way in (DOWNLOAD, ENCODE, UPLOAD):
+        pipeline.stage(*way, concurrency=20)(_nothing)
+    async with pipeline.running(db, **FAST) as crew:
+        for _ in range(5):
+            ids = await db.insert_jobs(Job(author="mika") for _ in range(40))
+            await crew.wait_idle()
+            assert {row.ready for row in await db.get_jobs_by_ids(ids)} == {Stage.UPLOADED}
