@@ -70,6 +70,9 @@ class Attempt:
         """Make the attempt; a cancellation, which alone is raised, leaves the job to its lease."""
         self.claim.listener = self._news.set
         try:
+            if self.claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
+                await end_claim(self._db, self.claim, None, self._work)
+                return
             ctx, task = self._begin()
             await self._watch(ctx, task)
             await self._conclude(ctx, task)

@@ -10,6 +10,7 @@ import pytest
 from pandora_db import EventKind, Interrupted, Job, JobDb, JobStatus, Stage
 from pandora_db.runtime import Crew, JobContext, Pipeline
 from tests.support.handlers import FAST, kinds, one_stage, row_of
+from tests.support.raw import Raw
 from tests.support.waiting import wait_until
 
 
@@ -214,3 +215,21 @@ async def test_a_worker_cancelled_at_any_moment_keeps_no_job(db: JobDb) -> None:
 
 async def _all_at(db: JobDb, ids: list[int], stage: Stage) -> bool:
     return all(row.ready == stage for row in await db.get_jobs_by_ids(ids))
+
+
+async def test_a_job_that_is_to_be_cancelled_is_not_begun(db: JobDb, raw: Raw) -> None:
+    begun: list[int] = []
+
+    async def handler(ctx: JobContext) -> None:
+        begun.append(ctx.job_id)
+
+    job_id = await db.insert_job(Job(author="mika"))
+    raw("UPDATE jobs SET hold = 2 WHERE job_id = %s", job_id)  # a worker was lost in between
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await crew.wait_idle()
+        await wait_until(lambda: _cancelled(db, job_id))
+    assert begun == []
+
+
+async def _cancelled(db: JobDb, job_id: int) -> bool:
+    return (await row_of(db, job_id)).status is JobStatus.CANCELLED
