@@ -45,7 +45,8 @@ class JobManager:
 
     Args:
         db: an open handle.
-        registry: the jobs that it knows; the default one otherwise.
+        registry: the jobs that it knows; the default one otherwise. Those that are
+            registered later are dispatched, and not worked on.
         concurrency: how many jobs at once in this process, 1 … 1,000.
         data_root: a folder in which each job may have one of its own, `ctx.data_dir`.
         tags: what this process offers, such as "gpu".
