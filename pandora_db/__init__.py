@@ -65,6 +65,7 @@ from pandora_db.models import (
     TaskStage,
     define_pipeline,
 )
+from pandora_db.services.watch import Watch
 from pandora_db.store import Store
 
 __version__ = "0.1.0"
@@ -130,6 +131,7 @@ __all__ = [
     "TransactionAborted",
     "TransactionError",
     "UnknownCode",
+    "Watch",
     "WriteRefused",
     "define_pipeline",
 ]

@@ -7,11 +7,12 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from pandora_db import migrations
+from pandora_db.codecs.checks import check_id
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Driver
 from pandora_db.drivers.tasks import finish
@@ -21,6 +22,7 @@ from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
 from pandora_db.services.sweeper import Sweeper
+from pandora_db.services.watch import Lookout, Watch, Work
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
@@ -47,6 +49,7 @@ class JobDb(Store):
         self.settings = settings
         self._heartbeat = Heartbeat(driver.pulse, leases, settings)
         leases.on_first = self._heartbeat.start
+        self._lookout = Lookout(driver)
         self._sweeper: Sweeper | None = None
         if settings.sweep is not None:
             self._sweeper = Sweeper(self, settings.sweep)
@@ -118,6 +121,7 @@ class JobDb(Store):
             return
         try:
             async with asyncio.timeout(self.settings.close_timeout):
+                await self._lookout.close()
                 if self._sweeper is not None:
                     await self._sweeper.stop()
                 await self._leases.settle()
@@ -209,6 +213,40 @@ class JobDb(Store):
             InvalidInput: the connection is of the other dialect, closed, or in no transaction.
         """
         return Store(self._driver.bind(connection), self._leases.pending())
+
+    def watch(
+        self, *, job_id: int | None = None, guild_id: int | None = None, after: str | None = None
+    ) -> Watch:
+        """The events of one job, of one guild or of all: `async for event in db.watch(): …`.
+
+        Of each job every event comes, in order, also when a connection is lost or the reader is
+        slow; events of several jobs come about in the order of their times. The events of a job
+        that was deleted are gone; EventKind.DELETED tells it, and ends the watch of one job.
+
+        Args:
+            job_id: only this job's; it need not be there yet.
+            guild_id: only those of jobs that are now this guild's.
+            after: the `cursor` of an earlier watch, to go on where that one stopped. None begins
+                now: at the entry of `async with`, or with the first event that is asked for.
+
+        Raises:
+            InvalidInput: both ids, an id outside 0 … 2^63-1, or no cursor; that it is of another
+                database shows when the watch begins.
+            InsideTransaction: watch what is committed from outside the transaction.
+        """
+        self._driver.guard.check("watch")
+        if job_id is not None and guild_id is not None:
+            raise InvalidInput("job_id and guild_id are both given; expected one", field="guild_id")
+        return self._lookout.watch(
+            job_id=None if job_id is None else check_id(job_id),
+            guild_id=None if guild_id is None else check_id(guild_id, "guild_id"),
+            after=after,
+        )
+
+    def _work_at(self, stages: Iterable[int]) -> Work:
+        """For worker loops: what tells when a job may have become claimable at these stages."""
+        self._driver.guard.check("work_at")
+        return self._lookout.work(stages)
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"

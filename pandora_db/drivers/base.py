@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -120,6 +120,26 @@ class Driver(Session, Protocol):
 
     def pulse(self) -> Pulse:
         """A way to the database that needs neither the event loop nor a turn in its queues."""
+        ...
+
+    def bell(self, ring: Callable[[], None]) -> Bell:
+        """What rings after each commit of this handle, and knows when to look for others'."""
+        ...
+
+
+class Bell(Protocol):
+    """When it is worth looking for new events."""
+
+    def pause(self, quiet: float) -> float:
+        """Seconds until the next look, when nothing has happened for `quiet` seconds."""
+        ...
+
+    async def rang(self) -> bool:
+        """Whether anything may have been committed since the last look."""
+        ...
+
+    async def close(self) -> None:
+        """Ring no more."""
         ...
 
 

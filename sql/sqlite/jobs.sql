@@ -20,8 +20,7 @@ strftime('%Y-%m-%d %H:%M:%f', 'now')
 ) FROM {schema}.job_ids)
 
 -- No answer is lost inside a process: only an operation id that the caller knows is worth an index.
--- The answer is a statement of its own: RETURNING costs three times as much. job_events has no rowid
--- to be the last.
+-- The answer is a statement of its own: RETURNING costs three times as much.
 -- name: insert_job :batch
 INSERT INTO {schema}.jobs (
     job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
@@ -42,7 +41,7 @@ VALUES (
 ON CONFLICT DO NOTHING;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
 SELECT last_insert_rowid(), 1, {now}, 1, :ready, 0, :operation_id WHERE changes() = 1;
-SELECT last_insert_rowid() WHERE changes() = 1
+SELECT job_id FROM {schema}.job_events WHERE event_id = last_insert_rowid() AND changes() = 1
 
 -- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
 -- name: find_insert :one

@@ -35,6 +35,7 @@ SELECT 0
 SELECT 'column', tables.name || '.' || columns.name,
        columns.type || CASE WHEN columns."notnull" THEN ' NOT NULL' ELSE '' END
 FROM {schema}.sqlite_master AS tables JOIN pragma_table_info(tables.name, 'main') AS columns
-WHERE tables.type = 'table'
+WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite\_%' ESCAPE '\'
 UNION ALL
 SELECT type, name, sql FROM {schema}.sqlite_master WHERE type IN ('table', 'index', 'trigger', 'view') AND sql IS NOT NULL
+  AND name NOT LIKE 'sqlite\_%' ESCAPE '\'

@@ -220,7 +220,7 @@ def drop(dialect: str, kind: str, name: str) -> str | None:
 
 KEYS = {
     "jobs": ("job_id",),
-    "job_events": ("job_id", "seq"),
+    "job_events": ("job_id", "seq", "event_id"),
     "job_deletions": ("deletion_id",),
     "job_ids": ("only_row",),
     "job_checkpoints": ("job_id", "stage", "seq", "part"),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -16,6 +16,7 @@ import asyncpg
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import NO_FLAGS, Args, Guard, Row, Session, Unit
+from pandora_db.drivers.postgres.bell import PostgresBell
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
@@ -252,14 +253,21 @@ class PostgresDriver:
         self, connection: asyncpg.Connection[asyncpg.Record], text: str, values: Sequence[Any]
     ) -> Sequence[Row]:
         try:
-            return cast("list[Row]", await connection.fetch(text, *values))
+            rows = cast("list[Row]", await connection.fetch(text, *values))
         except LOST as error:
             self._pool.lose(connection)
             raise _Lost(connection) from error
+        if rows:
+            self._pool.committed()
+        return rows
 
     def pulse(self) -> PostgresPulse:
         """See `Driver.pulse`."""
         return PostgresPulse(self._connect, self.queries, self._target)
+
+    def bell(self, ring: Callable[[], None]) -> PostgresBell:
+        """See `Driver.bell`."""
+        return PostgresBell(self._pool, ring)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction at READ COMMITTED on a connection of its own."""
@@ -287,6 +295,7 @@ class PostgresDriver:
                     raise
                 finally:
                     transaction.over = True
+                    self._pool.committed()
                 if failure is not None and number is not None:
                     self._pool.discard(connection)
                     await self._find_commit(number, server, connection, failure)

@@ -141,6 +141,7 @@ class Lane:
             raise
         else:
             self._pool.give(connection)
+            self._pool.committed()
             return rows[0][1:] if rows else None
         finally:
             self._alone = False
@@ -312,6 +313,7 @@ class Lane:
         bind = self._bind_again if repeated else self._bind
         columns = as_columns([bind(call.args) for call in batch])
         rows = await connection.fetch(self._text_again if repeated else self._text, *columns)
+        self._pool.committed()
         outcomes: list[Outcome] = [None] * len(batch)
         for row in rows:
             outcomes[row[0] - 1] = row[1:]

@@ -43,6 +43,7 @@ class Pool:
     ) -> None:
         self.target = target
         self.taken = 0  # how often a connection was, by anybody
+        self.on_commit: Callable[[], None] | None = None
         self._connect = connect
         self._queries = queries
         self._settings = settings
@@ -75,6 +76,11 @@ class Pool:
         """Open the first `pool_min` connections."""
         while len(self._born) < self._settings.pool_min:
             self.give(await self._wait(self._loop.create_future()))
+
+    def committed(self) -> None:
+        """To be called after each commit of anything."""
+        if self.on_commit is not None:
+            self.on_commit()
 
     def try_take(self) -> Connection | None:
         """An idle connection, if there is one and nobody waits for it."""

@@ -24,6 +24,7 @@ from pandora_db.drivers.base import (
     Session,
     Unit,
 )
+from pandora_db.drivers.sqlite.bell import SqliteBell
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.file import prepare
 from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
@@ -163,6 +164,10 @@ class SqliteDriver:
     def pulse(self) -> SqlitePulse:
         """See `Driver.pulse`."""
         return SqlitePulse(self._writer.hop, self.queries, self._path)
+
+    def bell(self, ring: Callable[[], None]) -> SqliteBell:
+        """See `Driver.bell`."""
+        return SqliteBell(self._writer, self._in_reader, ring)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""

@@ -141,6 +141,11 @@ class Hop:
             self._queue.put_nowait((_LandingHere(land), partial(work, self._raw)))
 
     @property
+    def changes(self) -> int:
+        """How many rows it has changed; to be asked while nothing runs."""
+        return self._raw.total_changes
+
+    @property
     def _ended(self) -> bool:
         # The thread is gone, or ends before it would come to what is queued now.
         return self._closed or not self._connection._running  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -42,6 +42,7 @@ class Lane:
 
     def __init__(self, hop: Hop, fly: Flight, settings: Settings, path: str) -> None:
         self.hop = hop
+        self.on_release: Callable[[], None] | None = None  # after each flight and transaction
         self._fly = fly
         self._settings = settings
         self._path = path
@@ -173,6 +174,8 @@ class Lane:
 
     def _release(self) -> None:
         self._busy = False
+        if self.on_release is not None:
+            self.on_release()
         if self._queue:
             self._schedule()
         else:

@@ -119,8 +119,12 @@ CREATE TABLE {schema}.job_events (
     owner        TEXT,
     operation_id UUID,
     detail       TEXT,
+    tx           XID8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (job_id, seq)
 );
+-- What a watcher has not seen is found by the transaction that wrote it. A B-tree, since a BRIN index
+-- makes every read scan what nobody has summarized yet.
+CREATE INDEX idx_job_events_tx ON {schema}.job_events (tx);
 -- By its operation an insert is found again. The index stands here since each change of a job would
 -- add another entry to one of `jobs`.
 CREATE UNIQUE INDEX idx_job_events_operation ON {schema}.job_events (operation_id) WHERE kind = 1;
@@ -134,9 +138,12 @@ CREATE TABLE {schema}.job_deletions (
     author       TEXT,
     stage        SMALLINT,
     attempt      INTEGER NOT NULL,
-    operation_id UUID
+    operation_id UUID,
+    guild_id     BIGINT,
+    tx           XID8 NOT NULL DEFAULT pg_current_xact_id()
 );
 CREATE INDEX idx_job_deletions_job ON {schema}.job_deletions (job_id);
+CREATE INDEX idx_job_deletions_tx ON {schema}.job_deletions (tx);
 
 -- Our own statements move event_seq and write their event themselves; these triggers record
 -- every other program. `updated_at` is the mark of our own inserts. SECURITY DEFINER: a role that
@@ -197,9 +204,9 @@ CREATE TRIGGER jobs_keep_id BEFORE UPDATE OF job_id ON {schema}.jobs FOR EACH RO
 CREATE FUNCTION {schema}.jobs_record_delete() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO {schema}.job_deletions (job_id, at, seq, author, stage, attempt, operation_id)
+    INSERT INTO {schema}.job_deletions (job_id, at, seq, author, stage, attempt, operation_id, guild_id)
     SELECT job_id, statement_timestamp(), event_seq + 1, author, ready, attempt,
-           nullif(current_setting('pandora_db.operation_id', TRUE), '')::uuid
+           nullif(current_setting('pandora_db.operation_id', TRUE), '')::uuid, guild_id
     FROM gone;
     DELETE FROM {schema}.job_events AS event USING gone WHERE event.job_id = gone.job_id;
     DELETE FROM {schema}.job_checkpoints AS checkpoint USING gone WHERE checkpoint.job_id = gone.job_id;

@@ -103,7 +103,10 @@ CREATE TABLE job_checkpoints (
     PRIMARY KEY (job_id, stage, seq, part)
 ) STRICT;
 
+-- AUTOINCREMENT: the number of an event that went with its job must not come again, or a watcher
+-- would take the new event for the old one.
 CREATE TABLE job_events (
+    event_id     INTEGER PRIMARY KEY AUTOINCREMENT,
     job_id       INTEGER NOT NULL,
     seq          INTEGER NOT NULL,
     at           TEXT NOT NULL,
@@ -113,8 +116,8 @@ CREATE TABLE job_events (
     owner        TEXT,
     operation_id TEXT,
     detail       TEXT,
-    PRIMARY KEY (job_id, seq)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (job_id, seq)
+) STRICT;
 
 -- What remains of a deleted job: that it was, and who deleted it when.
 CREATE TABLE job_deletions (
@@ -125,7 +128,8 @@ CREATE TABLE job_deletions (
     author       TEXT,
     stage        INTEGER,
     attempt      INTEGER NOT NULL,
-    operation_id TEXT
+    operation_id TEXT,
+    guild_id     INTEGER
 ) STRICT;
 CREATE INDEX idx_job_deletions_job ON job_deletions (job_id);
 
@@ -176,8 +180,8 @@ END;
 -- Deleting a job takes its events and checkpoints along and leaves a line in job_deletions.
 CREATE TRIGGER jobs_record_delete AFTER DELETE ON jobs
 BEGIN
-    INSERT INTO job_deletions (job_id, at, seq, author, stage, attempt)
-    VALUES (OLD.job_id, strftime('%Y-%m-%d %H:%M:%f', 'now'), OLD.event_seq + 1, OLD.author, OLD.ready, OLD.attempt);
+    INSERT INTO job_deletions (job_id, at, seq, author, stage, attempt, guild_id)
+    VALUES (OLD.job_id, strftime('%Y-%m-%d %H:%M:%f', 'now'), OLD.event_seq + 1, OLD.author, OLD.ready, OLD.attempt, OLD.guild_id);
     DELETE FROM job_events WHERE job_id = OLD.job_id;
     DELETE FROM job_checkpoints WHERE job_id = OLD.job_id;
 END;

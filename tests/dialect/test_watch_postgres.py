@@ -1,0 +1,92 @@
+"""Watching while transactions end in another order than they began."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from pandora_db import EventKind, JobDb, Stage
+from pandora_db.services import watch as service
+from pandora_db.testing import make_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pandora_db import JobEvent, Watch
+    from tests.support.databases import PostgresDatabases
+
+
+@pytest.fixture
+def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    with postgres_databases.fresh(migrated=True) as dsn:
+        yield dsn
+
+
+async def take(watch: Watch, count: int) -> list[JobEvent]:
+    async with asyncio.timeout(10):
+        return [await anext(watch) for _ in range(count)]
+
+
+async def test_a_transaction_that_stays_open_stops_nobody_and_is_not_missed(url: str) -> None:
+    async with JobDb.open(url, sweep=None) as db, db.watch() as watch:
+        start = watch.cursor
+        with psycopg.connect(url) as theirs:
+            theirs.execute("INSERT INTO jobs (job_id, requested_at, ready) VALUES (900, 1, 0)")
+            ids = [await db.insert_job(make_job()) for _ in range(3)]
+            assert [one.job_id for one in await take(watch, 3)] == ids
+            middle = watch.cursor
+            theirs.commit()
+
+        (late,) = await take(watch, 1)
+        assert (late.job_id, late.kind) == (900, EventKind.INSERTED)
+        ids.append(await db.insert_job(make_job()))
+
+        assert {one.job_id for one in await take(db.watch(after=start), 5)} == {*ids, 900}
+        assert {one.job_id for one in await take(db.watch(after=middle), 2)} == {900, ids[-1]}
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 1000])
+async def test_a_job_keeps_its_order_when_the_older_transaction_writes_later(
+    url: str, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows end by the number of the transaction; no end may part the events of one job."""
+    monkeypatch.setattr(service, "WINDOW", window)
+    async with JobDb.open(url, sweep=None) as db:
+        jobs = await db.insert_jobs([make_job() for _ in range(4)])
+        async with db.watch() as watch:
+            start = watch.cursor
+        with psycopg.connect(url) as older, psycopg.connect(url, autocommit=True) as newer:
+            older.execute("UPDATE jobs SET ready = 1 WHERE job_id = %s", [jobs[0]])
+            for job_id in jobs[1:]:
+                newer.execute("UPDATE jobs SET ready = 1 WHERE job_id = %s", [job_id])
+            for job_id in jobs[1:]:
+                older.execute("UPDATE jobs SET ready = 3 WHERE job_id = %s", [job_id])
+            older.commit()
+
+        events = await take(db.watch(after=start), 7)
+
+    assert [one.seq for one in events if one.job_id == jobs[0]] == [2]
+    for job_id in jobs[1:]:
+        assert [one.seq for one in events if one.job_id == job_id] == [2, 3]
+
+
+async def test_rows_restored_from_another_server_are_no_news(url: str) -> None:
+    async with JobDb.open(url, sweep=None) as db:
+        job_id = await db.insert_job(make_job())
+        with psycopg.connect(url, autocommit=True) as theirs:
+            theirs.execute(
+                "INSERT INTO job_events (job_id, seq, at, kind, attempt, tx) VALUES (77, 1, now(), "
+                "1, 0, (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 6)::text::xid8)"
+            )
+        async with db.watch() as watch:
+            for stage in (1, 3, 5, 6):
+                await db.update_stage(job_id, Stage(stage))
+                await db.insert_job(make_job())
+                await db.insert_job(make_job())
+
+            events = await take(watch, 12)
+
+    assert 77 not in {one.job_id for one in events}
