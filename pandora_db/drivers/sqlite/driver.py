@@ -167,7 +167,7 @@ class SqliteDriver:
 
     def bell(self, ring: Callable[[], None]) -> SqliteBell:
         """See `Driver.bell`."""
-        return SqliteBell(self._writer, self._in_reader, ring)
+        return SqliteBell(self._path, self._writer, self._in_reader, ring)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""
