@@ -8,13 +8,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pandora_db.runtime.listen import listen
 from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
-    from pandora_db.store import Store
 
 _ASKED = 0.7
 """Part of the time to shut down that handlers have before they are cancelled."""
@@ -29,8 +30,10 @@ class Crew:
     after a while they are cancelled; what remains is left to its lease.
     """
 
-    def __init__(self, db: Store, works: Sequence[Work], terms: Terms) -> None:
+    def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
+        self._db = db
         self._terms = terms
+        self._listeners: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._begun = False
         self.workers = [
@@ -42,8 +45,10 @@ class Crew:
         if self._begun:
             raise RuntimeError("these workers have begun before; they work once")
         self._begun = True
+        loop = asyncio.get_running_loop()
         for worker in self.workers:
             worker.start()
+            self._listeners.append(loop.create_task(listen(self._db, worker)))
         return self
 
     async def __aexit__(
@@ -101,6 +106,9 @@ class Crew:
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), self._terms.shutdown_timeout
+        for listener in self._listeners:
+            listener.cancel()
+        await asyncio.gather(*self._listeners, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:

@@ -30,7 +30,7 @@ from pandora_db.runtime.registry import REGISTRY, Registry
 from pandora_db.runtime.work import Terms, Work
 
 if TYPE_CHECKING:
-    from pandora_db.store import Store
+    from pandora_db.db import JobDb
 
 log = logging.getLogger("pandora_db")
 
@@ -58,7 +58,7 @@ class JobManager:
 
     def __init__(
         self,
-        db: Store,
+        db: JobDb,
         registry: Registry = REGISTRY,
         *,
         concurrency: int = 4,

@@ -19,7 +19,7 @@ from pandora_db.runtime.crew import Crew
 from pandora_db.runtime.work import Handler, Terms, Work
 
 if TYPE_CHECKING:
-    from pandora_db.store import Store
+    from pandora_db.db import JobDb
 
 H = TypeVar("H", bound=Handler)
 
@@ -113,7 +113,7 @@ class Pipeline:
 
     def running(
         self,
-        db: Store,
+        db: JobDb,
         *,
         data_root: str | os.PathLike[str] | None = None,
         poll: float = 1.0,

@@ -288,3 +288,20 @@ async def test_idle_means_that_every_worker_has_looked(db: JobDb) -> None:
             ids = await db.insert_jobs(Job(author="mika") for _ in range(40))
             await crew.wait_idle()
             assert {row.ready for row in await db.get_jobs_by_ids(ids)} == {Stage.UPLOADED}
+
+
+async def test_a_worker_wakes_for_a_job_of_another_process(db: JobDb, db_url: str) -> None:
+    begun = asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        begun.set()
+
+    terms = FAST | {"poll": 60.0}
+    async with (
+        JobDb.open(db_url, sweep=None) as other,
+        one_stage(handler).running(db, **terms) as crew,
+    ):
+        await crew.wait_idle()
+        await asyncio.sleep(1.5)  # the pause before the next look has grown
+        await other.insert_job(Job(author="mika"))
+        await asyncio.wait_for(begun.wait(), 1.0)
