@@ -67,6 +67,19 @@ async def _write(db: JobDb, chance: random.Random) -> None:
         await asyncio.sleep(0.002)
 
 
+async def _settled(raw: Raw) -> list[tuple[Any, ...]]:
+    """(job, number of events), once the calls that were cut off on their way have ended too."""
+    stored: list[tuple[Any, ...]] = []
+    while True:
+        before = stored
+        stored = await asyncio.to_thread(
+            raw, "SELECT job_id, count(*) FROM job_events GROUP BY job_id ORDER BY job_id"
+        )
+        if stored == before:
+            return stored
+        await asyncio.sleep(0.5)
+
+
 async def endure(
     url: str, seed: int, seconds: float, trouble: Callable[[], Awaitable[None]]
 ) -> dict[str, Any]:
@@ -91,9 +104,7 @@ async def endure(
             await asyncio.wait(tasks[1:])
             late = db.watch(after=start)
             tasks.append(asyncio.create_task(notes[1].keep(late)))
-            stored = await asyncio.to_thread(
-                raw, "SELECT job_id, count(*) FROM job_events GROUP BY job_id"
-            )
+            stored = await _settled(raw)
             total = sum(count for _, count in stored)
             with suppress(TimeoutError):
                 async with asyncio.timeout(20):
