@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +22,7 @@ from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
 from pandora_db.services.sweeper import Sweeper
-from pandora_db.services.watch import Lookout, Watch, Work
+from pandora_db.services.watch import Lookout, Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
@@ -243,10 +243,10 @@ class JobDb(Store):
             after=after,
         )
 
-    def _work_at(self, stages: Iterable[int]) -> Work:
-        """For worker loops: what tells when a job may have become claimable at these stages."""
-        self._driver.guard.check("work_at")
-        return self._lookout.work(stages)
+    def _listen(self, stages: Iterable[int], call: Callable[[], None]) -> Callable[[], None]:
+        """For worker loops: see `Lookout.listen`."""
+        self._driver.guard.check("listen")
+        return self._lookout.listen(stages, call)
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pandora_db.runtime.listen import listen
 from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Crew:
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
         self._db = db
         self._terms = terms
-        self._listeners: list[asyncio.Task[None]] = []
+        self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._begun = False
         self.workers = [
@@ -45,10 +44,11 @@ class Crew:
         if self._begun:
             raise RuntimeError("these workers have begun before; they work once")
         self._begun = True
-        loop = asyncio.get_running_loop()
         for worker in self.workers:
+            # No method for users of the handle; polling goes on beside it.
+            undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self._unlisten.append(undo)
             worker.start()
-            self._listeners.append(loop.create_task(listen(self._db, worker)))
         return self
 
     async def __aexit__(
@@ -106,9 +106,8 @@ class Crew:
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), self._terms.shutdown_timeout
-        for listener in self._listeners:
-            listener.cancel()
-        await asyncio.gather(*self._listeners, return_exceptions=True)
+        for undo in self._unlisten:
+            undo()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -55,7 +56,7 @@ class Lookout:
         self.driver = driver
         self.mark = ""
         self._watches: WeakSet[Watch] = WeakSet()
-        self._work: WeakSet[Work] = WeakSet()
+        self._listeners: list[tuple[frozenset[int], Callable[[], None]]] = []
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._rung = asyncio.Event()
@@ -69,12 +70,16 @@ class Lookout:
             decode_cursor(after)
         return Watch(self, job_id=job_id, guild_id=guild_id, after=after)
 
-    def work(self, stages: Iterable[int]) -> Work:
-        """What tells when a job may have become claimable at one of these stages."""
-        work = Work(frozenset(stages))
-        self._work.add(work)
+    def listen(self, stages: Iterable[int], call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called when a job may have become claimable at these stages, until undone.
+
+        A job whose time comes later (`not_before`, a retry with a delay) is told of when it is put
+        off, not when it is due.
+        """
+        listener = (frozenset(stages), call)
         self._start()
-        return work
+        self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
 
     def ring(self) -> None:
         """Something may have happened."""
@@ -88,6 +93,11 @@ class Lookout:
         self._start()
         self.ring()
         await asker
+
+    def leave(self, watch: Watch) -> None:
+        """Let `watch` hear no more; the reader ends when it was the last."""
+        self._watches.discard(watch)
+        self.ring()
 
     async def origin(self) -> str:
         """Which database this is."""
@@ -119,8 +129,10 @@ class Lookout:
                 asker.set_exception(HandleClosed("the handle was closed"))
         for watch in list(self._watches):
             watch.end()
-        for work in self._work:
-            work.set()  # nobody shall wait
+
+    @property
+    def _wanted(self) -> bool:
+        return bool(self._watches or self._listeners or self._askers)
 
     def _start(self) -> None:
         if self._closed:
@@ -135,7 +147,7 @@ class Lookout:
         bell = self.driver.bell(self.ring)
         try:
             failures = 0
-            while self._watches or self._work:
+            while self._wanted:
                 askers, self._askers = self._askers, []
                 self._rung.clear()
                 try:
@@ -168,8 +180,8 @@ class Lookout:
         """Hand out the next window; whether there was one."""
         if not self.mark:
             ((self.mark,),) = await self.driver.read("watch_now", {})
-            for work in self._work:
-                work.set()
+            for _, call in self._listeners:
+                call()
             return False
         lower = self.mark
         anything, _, upper = await self.window(lower, None)
@@ -182,15 +194,15 @@ class Lookout:
         self._news = asyncio.get_running_loop().time()
         for watch in self._watches:
             watch.hear(lower, upper, seen)
-        for work in self._work:
-            if seen is None or any(one.event.stage in work.stages for one in seen):
-                work.set()
+        for stages, call in self._listeners:
+            if seen is None or any(one.event.stage in stages for one in seen):
+                call()
         return True
 
     async def _wait(self, bell: Bell) -> None:
         """Until it rings, or the bell says that there may be something."""
         loop = asyncio.get_running_loop()
-        while not self._rung.is_set():
+        while self._wanted and not self._rung.is_set():
             try:
                 async with asyncio.timeout(bell.pause(loop.time() - self._news)):
                     await self._rung.wait()
@@ -289,6 +301,7 @@ class Watch:
         self._ended = True
         self._live = False
         self._heard.set()
+        self._lookout.leave(self)
 
     def hear(self, lower: str, upper: str, seen: Sequence[_Seen] | None) -> None:
         """What happened between two marks; None when that is too much to hand round."""
@@ -358,33 +371,6 @@ class Watch:
     def _when(self) -> frozenset[str]:
         given = {"job": self._job_id, "guild": self._guild_id, "after": self._place}
         return frozenset(name for name, value in given.items() if value is not None)
-
-
-class Work:
-    """Set whenever a job may have become claimable at one of its stages: for a worker's loop.
-
-    A job whose time comes later (`not_before`, a retry with a delay) is told of when it is put off,
-    not when it is due.
-    """
-
-    def __init__(self, stages: frozenset[int]) -> None:
-        self.stages = stages
-        self._event = asyncio.Event()
-        self._event.set()  # nobody has looked yet
-
-    def set(self) -> None:
-        """Look, there may be work."""
-        self._event.set()
-
-    async def wait(self, timeout: float) -> bool:
-        """Whether there may be work within `timeout` seconds; claim after it, then wait again."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._event.wait()
-        except TimeoutError:
-            return False
-        self._event.clear()
-        return True
 
 
 def _decode(row: Row) -> _Seen:

@@ -23,9 +23,9 @@ from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_claim, check_into
 from pandora_db.codecs.stage import StageCode
 from pandora_db.drivers.base import Row, Session, Unit
-from pandora_db.errors import CheckpointCorrupt, InvalidInput, OutcomeUnknown
+from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
 from pandora_db.models.claim import Claim
-from pandora_db.store.claim_ends import deleted, lost
+from pandora_db.store.claim_ends import deleted, refused
 from pandora_db.store.claims import lease_args
 from pandora_db.store.job_states import JobState, JobStates
 
@@ -94,6 +94,15 @@ class Checkpoints(JobStates):
             raise claim.error()
         place = Place(claim.job_id, claim.stage.value)
         segments = await split_state(state, version=version, place=place)
+        try:
+            await self._save_split(claim, segments, version, place)
+        except LeaseLost as error:
+            self._leases.lost(claim, error.reason)
+            raise
+
+    async def _save_split(
+        self, claim: Claim, segments: Sequence[Segment], version: int, place: Place
+    ) -> None:
         async with claim.saving:
             known = claim.saved if isinstance(claim.saved, Saved) else await self._known(place)
             if known.checked and known.newest and known.newest.digests == _digests(segments):
@@ -246,7 +255,7 @@ async def _refuse(session: Session, claim: Claim) -> NoReturn:
     rows = await session.read("find_state", {"job_id": claim.job_id, "operation_id": None})
     if not rows:
         raise deleted(claim)
-    raise lost(claim, JobState._make(rows[0]))
+    raise refused(claim, JobState._make(rows[0]))
 
 
 async def _save_parts(

@@ -201,6 +201,7 @@ class ClaimEnds(JobStates):
         args["attempt"] = claim.job.attempt
         args["owner"] = claim.owner
         args["operation_id"] = call.id
+        lost: str | None = None
         claim.ending += 1  # meanwhile nobody shall take its absence for a loss
         try:
             row = await self._session.write("end_claim", args, job_id)
@@ -209,8 +210,13 @@ class ClaimEnds(JobStates):
             elif row[1] != to:
                 to = stage_of(row[1])
             self._leases.ended(claim)
+        except LeaseLost as error:
+            lost = error.reason
+            raise
         finally:
             claim.ending -= 1
+            if lost is not None:
+                self._leases.lost(claim, lost)
         return to
 
     async def _ended_before(self, claim: Claim, args: dict[str, Any], call: Operation) -> StageCode:
@@ -221,7 +227,7 @@ class ClaimEnds(JobStates):
         except NotFound:
             raise deleted(claim) from None
         if state.done is None:
-            raise lost(claim, state)
+            raise refused(claim, state)
         return stage_of(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
 
 
@@ -230,7 +236,7 @@ def deleted(claim: Claim) -> LeaseLost:
     return LeaseLost(claim.job_id, claim.token, "the job was deleted")
 
 
-def lost(claim: Claim, state: JobState) -> Exception:
+def refused(claim: Claim, state: JobState) -> Exception:
     """The error for a write under `claim` that met `state`."""
     if state.token == claim.token:
         return WriteRefused(f"job {claim.job_id} stayed as it was")

@@ -18,12 +18,12 @@ from pandora_db.codecs.checks import (
     clean_error,
 )
 from pandora_db.codecs.json_text import Json, encode_config, encode_json, encode_tags
-from pandora_db.errors import InvalidInput, NotFound
+from pandora_db.errors import InvalidInput, LeaseLost, NotFound
 from pandora_db.models.checks import check_moment, check_tags
 from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.limits import MAX_ATTEMPTS, MAX_KEY, MAX_PATH, MAX_STEP
-from pandora_db.store.claim_ends import deleted, lost
+from pandora_db.store.claim_ends import deleted, refused
 from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.operation import operation
 
@@ -88,7 +88,7 @@ class JobUpdates(JobStates):
 
         def settled(state: JobState) -> bool:
             if claim is not None and state.token != claim.token:
-                raise lost(claim, state)
+                raise refused(claim, state)
             return False
 
         try:
@@ -96,7 +96,13 @@ class JobUpdates(JobStates):
         except NotFound:
             if claim is None:
                 raise
-            raise deleted(claim) from None
+            error = deleted(claim)
+            self._leases.lost(claim, error.reason)
+            raise error from None
+        except LeaseLost as error:
+            if claim is not None:
+                self._leases.lost(claim, error.reason)
+            raise
 
 
 def _encode_tags(value: object, field: str) -> str | None:

@@ -77,6 +77,10 @@ class Leases:
         claim.end()
         claim.over()
 
+    def lost(self, claim: Claim, reason: str) -> None:
+        """Note what a write under the claim met: it no longer counts."""
+        claim.lose(reason)
+
     def held(self) -> list[Claim]:
         """The claims to renew, ordered by job; may be called from any thread."""
         known = [kept() for kept in self._claims.copy()]
@@ -173,6 +177,9 @@ class PendingLeases(Leases):
         """It is ended when the transaction is committed; until then nobody renews it."""
         claim.end()
         self._ended.append(claim)
+
+    def lost(self, claim: Claim, reason: str) -> None:
+        """Nothing yet: what took the job may be undone with the transaction."""
 
     def cursor(self, key: object | None) -> ClaimCursor:
         """A transaction looks at the whole queue: what it skipped may be rolled back."""

@@ -75,12 +75,12 @@ WITH mark AS MATERIALIZED (
     SELECT event.job_id, max(event.seq) AS seq FROM {schema}.job_events AS event
     WHERE event.tx >= pg_snapshot_xmin((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT upper FROM mark))
       AND NOT pg_visible_in_snapshot(event.tx, (SELECT lower FROM mark))
-      AND pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark))
+      AND pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark)) AND {tx_is_ours}
     GROUP BY event.job_id
 ), ended AS MATERIALIZED (
     SELECT bound, (SELECT 1 + max((SELECT max(event.tx::text::bigint) FROM {schema}.job_events AS event
                                    WHERE event.job_id = later.job_id AND event.seq < later.seq
-                                     AND event.tx >= pg_snapshot_xmax(mark.upper))) FROM later) AS edge
+                                     AND event.tx >= pg_snapshot_xmax(mark.upper) AND {tx_is_ours})) FROM later) AS edge
     FROM mark
 )
 SELECT CASE WHEN edge IS NOT NULL THEN {mark_up_to_edge} END FROM ended
@@ -88,10 +88,10 @@ SELECT CASE WHEN edge IS NOT NULL THEN {mark_up_to_edge} END FROM ended
 -- The newest event there is; from here on is "from now on".
 -- name: watch_now :one
 SELECT {mark_up_to_edge} FROM (
-    SELECT pg_current_snapshot() AS bound, 3 + coalesce(greatest(
+    SELECT pg_current_snapshot() AS bound, coalesce(1 + greatest(
         (SELECT event.tx::text::bigint FROM {schema}.job_events AS event WHERE event.tx < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY event.tx DESC LIMIT 1),
         (SELECT event.tx::text::bigint FROM {schema}.job_deletions AS event WHERE event.tx < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY event.tx DESC LIMIT 1)
-    ) - 2, 0) AS edge
+    ), 3) AS edge
 ) AS ended
 
 -- name: watch_events :many

@@ -455,3 +455,18 @@ async def test_a_crowd_of_ends_does_what_each_alone_does(
     histories = [[event.kind for event in await db.history(job_id)] for job_id in ids]
     assert histories[0] == histories[cancelled]
     assert all(kinds == histories[-1] for kinds in histories[1 + cancelled :])
+
+
+@pytest.mark.parametrize("late", ["finish_job", "update_job", "save_checkpoint", "release_job"])
+async def test_a_claim_that_met_its_loss_says_so(db: JobDb, late: str) -> None:
+    job_id = await insert_job_at(db, Stage.DOWNLOADED)
+    claim = await db.claim_job(job_id, into=Stage.ENCODING)
+    assert claim is not None
+    await db.requeue_job(job_id)
+    assert not claim.lost
+
+    with pytest.raises(LeaseLost):
+        await LATE[late](db, claim)
+
+    assert claim.lost
+    assert "lost" in repr(claim)

@@ -10,6 +10,7 @@ import pytest
 from pandora_db import EventKind, HandleClosed, InsideTransaction, InvalidInput, JobDb, Stage, Watch
 from pandora_db.services import watch as service
 from pandora_db.testing import make_job
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pandora_db import JobEvent
@@ -197,12 +198,32 @@ async def test_watch_refuses_the_cursor_of_another_database(db: JobDb) -> None:
 
 
 async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
-    work = db._work_at([Stage.DOWNLOADED])
-    while await work.wait(0.3):
-        pass
+    told = asyncio.Event()
+    undo = db._listen([Stage.DOWNLOADED], told.set)
+    async with asyncio.timeout(5):
+        await told.wait()  # nobody has looked yet
+    told.clear()
     job_id = await db.insert_job(make_job())
-    assert not await work.wait(0.3)
+    await asyncio.sleep(0.3)
+    assert not told.is_set()
 
     await db.update_stage(job_id, Stage.DOWNLOADED)
+    async with asyncio.timeout(5):
+        await told.wait()
 
-    assert await work.wait(5)
+    undo()
+    await wait_until(lambda: db._lookout._task is not None and db._lookout._task.done())
+
+
+async def test_nothing_runs_while_nobody_watches(db: JobDb) -> None:
+    async with db.watch() as watch:
+        await db.insert_job(make_job())
+        await take(watch, 1)
+        reader = db._lookout._task
+        assert reader is not None
+        assert not reader.done()
+
+    await wait_until(reader.done)
+    async with db.watch() as again:  # and begins anew
+        job_id = await db.insert_job(make_job())
+        assert [event.job_id for event in await take(again, 1)] == [job_id]

@@ -90,3 +90,21 @@ async def test_rows_restored_from_another_server_are_no_news(url: str) -> None:
             events = await take(watch, 12)
 
     assert 77 not in {one.job_id for one in events}
+
+
+async def test_restored_jobs_in_a_large_transaction_silence_nobody(url: str) -> None:
+    """Their events bear numbers that this server will not give out for long."""
+    async with JobDb.open(url, sweep=None) as db:
+        restored = await db.insert_job(make_job())
+        with psycopg.connect(url, autocommit=True) as theirs:
+            theirs.execute("SET session_replication_role = replica")
+            theirs.execute("UPDATE job_events SET tx = '5000000'")
+        async with db.watch() as watch:
+            async with db.transaction() as tx:
+                await tx.update_stage(restored, Stage.DOWNLOADING)
+                ids = await tx.insert_jobs([make_job() for _ in range(1500)])
+            events = await take(watch, 1501)
+            last = await db.insert_job(make_job())
+
+            assert {one.job_id for one in events} == {restored, *ids}
+            assert [one.job_id for one in await take(watch, 1)] == [last]
