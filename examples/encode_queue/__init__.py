@@ -10,7 +10,7 @@ download, encode and upload (HTTP PUT to the same server, which keeps the bytes)
 
 Ctrl-C stops it; the same command again finishes what was left. One process at a time may work on a
 database, and a lock file sees to that: workers here tell each other in memory which job is theirs.
-Workers in several processes need leases, which this version does not have yet.
+Workers in several processes, by claims and leases: examples/pipeline.py and worker_loop.py.
 
 Read it in this order: app.py, bot.py, workers.py, steps.py, resume.py, report.py.
 """

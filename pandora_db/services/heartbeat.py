@@ -111,7 +111,7 @@ class Heartbeat:
 
     def _within_deadline(self, claims: list[Claim]) -> list[Claim]:
         now = time.monotonic()
-        late = [claim for claim in claims if claim.deadline is not None and claim.deadline < now]
+        late = {claim for claim in claims if claim.deadline is not None and claim.deadline < now}
         for claim in late:
             self._tell(claim.lose, "its deadline has passed")
         return [claim for claim in claims if claim not in late]

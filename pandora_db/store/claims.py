@@ -181,7 +181,8 @@ class Claims(ClaimEnds):
         found = list(await self._session.take("renew_leases", lease_args(given)))
         if len(found) < len(given):  # lost, or held by another transaction just now
             found += await self._session.read("find_leases", lease_args(given))
-        kept = mark_held(given, found)
+        # What is asked may be older than an end that was written meanwhile.
+        kept = [claim for claim in mark_held(given, found) if not claim.settled]
         for claim in kept:
             claim.reopen()  # ended in a transaction that was undone without our knowledge
         self._leases.renewed(kept)

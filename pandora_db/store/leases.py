@@ -54,7 +54,7 @@ class Leases:
 
     def adopt(self, claims: Iterable[Claim]) -> None:
         """Renew the leases of these from now on."""
-        added = [claim for claim in claims if claim.keeper is not self]
+        added = dict.fromkeys(claim for claim in claims if claim.keeper is not self)
         if not added:
             return
         deadline = self.settings.deadline
@@ -83,7 +83,8 @@ class Leases:
 
     def held(self) -> list[Claim]:
         """The claims to renew, ordered by job; may be called from any thread."""
-        known = [kept() for kept in self._claims.copy()]
+        # One that another handle had meanwhile stands there twice.
+        known = dict.fromkeys(kept() for kept in self._claims.copy())
         claims = [claim for claim in known if claim and claim.keeper is self and claim.alive]
         return sorted(claims, key=lambda claim: claim.job_id)
 
@@ -200,6 +201,7 @@ class PendingLeases(Leases):
         for claim in self._ended:
             self._parent.ended(claim)
         self._parent.adopt(claim for claim in self._made + self._renewed if claim.alive)
+        self._forget()
 
     def rolled_back(self) -> None:
         """Tell the claims that were made that they never were, and those ended that they go on."""
@@ -207,3 +209,9 @@ class PendingLeases(Leases):
             claim.reopen()
         for claim in self._made:
             claim.lose("the transaction that made it was rolled back")
+        self._forget()
+
+    def _forget(self) -> None:
+        """Whoever keeps the store of a transaction must not keep its claims alive."""
+        for claims in (self._made, self._ended, self._renewed):
+            claims.clear()

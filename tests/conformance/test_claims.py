@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from contextlib import suppress
 from itertools import chain
@@ -481,3 +482,50 @@ async def test_a_foreign_change_of_the_stage_takes_the_job_from_its_worker(
     row = await db.get_job(job_id)
     assert row is not None
     assert row.ready == Stage.FAILED
+
+
+async def test_renewing_beside_an_end_brings_no_claim_back(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await db.insert_jobs([make_job(), make_job()])
+    ended, taken = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=2)
+    await db.requeue_job(taken.job_id)  # so that it is asked who holds the other one
+    real = db._driver.read
+
+    async def read(name: str, *args: Any) -> Any:
+        rows = await real(name, *args)
+        if name == "find_leases":  # the end overtakes the answer
+            await db.finish_job(ended, Stage.DOWNLOADED)
+        return rows
+
+    monkeypatch.setattr(db._driver, "read", read)
+    kept = await db.renew_claims([ended, taken])
+
+    assert kept == []
+    assert ended.ended
+    assert ended not in db._leases.held()
+
+
+async def test_a_transaction_that_is_over_keeps_no_claim_alive(db: JobDb) -> None:
+    await db.insert_job(make_job())
+    async with db.transaction() as tx:
+        (claim,) = await tx.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING)
+    assert db._leases.held() == [claim]
+
+    del claim
+    gc.collect()
+
+    assert tx is not None
+    assert db._leases.held() == []
+
+
+async def test_a_claim_that_goes_to_and_fro_is_held_once(db: JobDb, db_url: str) -> None:
+    await db.insert_job(make_job())
+    (claim,) = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING)
+    async with JobDb.open(db_url, sweep=None) as other:
+        for _ in range(3):
+            await other.renew_claims([claim, claim])
+            assert other._leases.held() == [claim]
+            await db.renew_claims([claim])
+
+    assert db._leases.held() == [claim]
