@@ -94,6 +94,11 @@ class Claim:
         return not self._ended and self._lost is None
 
     @property
+    def has_saved(self) -> bool:
+        """Whether a checkpoint was saved under it, or is being saved."""
+        return self._saving is not None
+
+    @property
     def saving(self) -> asyncio.Lock:
         """Held while a checkpoint is saved: they are numbered one after the other."""
         if self._saving is None:

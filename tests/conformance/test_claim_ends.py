@@ -470,3 +470,19 @@ async def test_a_claim_that_met_its_loss_says_so(db: JobDb, late: str) -> None:
 
     assert claim.lost
     assert "lost" in repr(claim)
+
+
+async def test_an_end_beside_a_save_leaves_no_checkpoint_behind(db: JobDb) -> None:
+    for number in range(100):
+        job_id = await insert_job_at(db, Stage.DOWNLOADED)
+        claim = await db.claim_job(job_id, into=Stage.ENCODING)
+        assert claim is not None
+        await db.save_checkpoint(claim, {"n": 0})
+
+        async def end(claim: Claim = claim, pause: float = 0.00004 * (number % 50)) -> None:
+            await asyncio.sleep(pause)
+            await db.finish_job(claim, Stage.ENCODED)
+
+        await asyncio.gather(db.save_checkpoint(claim, {"n": 1}), end(), return_exceptions=True)
+
+        assert await db.load_checkpoint(job_id, stage=Stage.ENCODING) is None
