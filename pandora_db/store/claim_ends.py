@@ -197,8 +197,9 @@ class ClaimEnds(JobStates):
         """Write the end, after a save that is under way: else its checkpoint would be left behind.
 
         PostgreSQL drops what was there when the statement began, before it waited for the save.
+        A transaction waits for none: the save may be waiting for the transaction.
         """
-        if not claim.has_saved:
+        if not claim.has_saved or not self._leases.lasting:
             return await self._end_now(claim, to, args, call)
         async with claim.saving:
             return await self._end_now(claim, to, args, call)

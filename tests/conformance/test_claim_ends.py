@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -486,3 +487,20 @@ async def test_an_end_beside_a_save_leaves_no_checkpoint_behind(db: JobDb) -> No
         await asyncio.gather(db.save_checkpoint(claim, {"n": 1}), end(), return_exceptions=True)
 
         assert await db.load_checkpoint(job_id, stage=Stage.ENCODING) is None
+
+
+async def test_an_end_in_a_transaction_waits_for_no_save_that_waits_for_it(db: JobDb) -> None:
+    job_id = await insert_job_at(db, Stage.DOWNLOADED)
+    claim = await db.claim_job(job_id, into=Stage.ENCODING)
+    assert claim is not None
+    await db.save_checkpoint(claim, {"n": 0})
+
+    async with asyncio.timeout(4), db.transaction() as tx:
+        await tx.update_job(claim, progress=0.5)
+        context = contextvars.Context()  # another task of the program, outside the transaction
+        saving = asyncio.create_task(db.save_checkpoint(claim, {"n": 1}), context=context)
+        await asyncio.sleep(0.2)
+        await tx.finish_job(claim, Stage.ENCODED)
+
+    with pytest.raises(LeaseLost):
+        await saving
