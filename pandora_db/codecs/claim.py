@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from itertools import islice
 from typing import Any, cast
 
-from pandora_db.codecs.checks import check_id, check_int, check_text
+from pandora_db.codecs.checks import check_id, check_text
 from pandora_db.codecs.job_type import check_job_type
 from pandora_db.codecs.json_text import encode_tags
 from pandora_db.codecs.stage import (
@@ -37,6 +38,7 @@ __all__ = [
 
 _YEAR = 31_536_000
 _MAX_NAMES = 1_000
+_MAX_CLAIMS = 100_000
 
 
 def check_claim(value: object, field: str = "claim") -> Claim:
@@ -50,7 +52,11 @@ def check_claims(values: object) -> list[Claim]:
     """Several `Claim`s; raises `InvalidInput`."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         refuse("claims", values, "several claims")
-    return [check_claim(value, "claims") for value in cast("Iterable[object]", values)]
+    given = cast("Iterable[object]", values)
+    claims = [check_claim(value, "claims") for value in islice(given, _MAX_CLAIMS + 1)]
+    if len(claims) > _MAX_CLAIMS:
+        raise InvalidInput(f"claims has more than {_MAX_CLAIMS:,} of them", field="claims")
+    return claims
 
 
 def check_into(value: object) -> StageCode:
@@ -145,10 +151,11 @@ def claim_filters(
 def _check_names(value: object) -> list[str]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         refuse("names", value, "several names of jobs")
-    names = [
-        check_text(name, "names", MAX_KEY, least=1) for name in cast("Iterable[object]", value)
-    ]
-    check_int(len(names), "the number of names", 1, _MAX_NAMES)
+    given = cast("Iterable[object]", value)
+    names = [check_text(name, "names", MAX_KEY, least=1) for name in islice(given, _MAX_NAMES + 1)]
+    if not 1 <= len(names) <= _MAX_NAMES:
+        found = f"more than {_MAX_NAMES:,}" if names else "none"
+        raise InvalidInput(f"names has {found}; expected 1 to {_MAX_NAMES:,} names", field="names")
     return names
 
 

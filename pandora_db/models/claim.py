@@ -41,7 +41,7 @@ class Claim:
     __slots__ = (
         "__weakref__", "_body", "_ended", "_lost", "_saving", "_stopped", "_told",
         "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "listener", "origin",
-        "owner", "saved", "settled", "stage", "token",
+        "owner", "saved", "settled", "shared", "stage", "token", "undecided",
     )  # fmt: skip
 
     def __init__(
@@ -56,11 +56,13 @@ class Claim:
         self.hold = Hold.NONE if job.hold == 0 else Hold(job.hold)
         self.deadline: float | None = None  # time.monotonic() from when on it is not renewed
         self.saved: object = None  # what the store knows of its checkpoints
+        self.shared = False  # a save under it was made where it may be undone
         self.last_saved = 0
         self._saving: asyncio.Lock | None = None
         self._lost: str | None = None
         self._ended = False
         self.settled = False  # ended, and no rollback can undo that
+        self.undecided = False  # ended in a transaction of ours that is open
         self.keeper: object = None  # who renews its lease
         self.ending = 0
         self.listener: Callable[[], object] | None = None
@@ -92,11 +94,6 @@ class Claim:
     def alive(self) -> bool:
         """Whether its lease is worth renewing."""
         return not self._ended and self._lost is None
-
-    @property
-    def has_saved(self) -> bool:
-        """Whether a checkpoint was saved under it, or is being saved."""
-        return self._saving is not None
 
     @property
     def saving(self) -> asyncio.Lock:

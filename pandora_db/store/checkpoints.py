@@ -26,8 +26,8 @@ from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
 from pandora_db.models.claim import Claim
 from pandora_db.store.claim_ends import deleted, refused
-from pandora_db.store.claims import lease_args
 from pandora_db.store.job_states import JobState, JobStates
+from pandora_db.store.leases import lease_args
 
 log = logging.getLogger("pandora_db")
 
@@ -104,15 +104,17 @@ class Checkpoints(JobStates):
         self, claim: Claim, segments: Sequence[Segment], version: int, place: Place
     ) -> None:
         async with claim.saving:
+            claim.shared = claim.shared or not self._leases.lasting
             known = claim.saved if isinstance(claim.saved, Saved) else await self._known(place)
             if known.checked and known.newest and known.newest.digests == _digests(segments):
-                claim.saved = self._kept(known)
+                claim.saved = _remembered(claim, known)
                 if not await self._session.read("find_leases", lease_args([claim])):
                     await _refuse(self._session, claim)
                 return
             claim.saved = None  # until the outcome is known
             stored = await self._save(claim, segments, version, known)
-            claim.saved = self._kept(Saved(stored.seq, stored, known.newest, checked=True))
+            made = Saved(stored.seq, stored, known.newest, checked=True)
+            claim.saved = _remembered(claim, made)
 
     async def load_checkpoint(
         self,
@@ -149,9 +151,10 @@ class Checkpoints(JobStates):
             if not heads:
                 return None
             number, state, found = await self._newest_good(heads, place, claim)
-            if claim is not None and (claim.saved is None or number):
+            if claim is not None and (claim.saved is None or number) and self._leases.lasting:
                 known = _known(heads[number:], place)
-                claim.saved = self._kept(known._replace(last=heads[0][0], checked=True))
+                read = known._replace(last=heads[0][0], checked=True)
+                claim.saved = _remembered(claim, read)
         return await _in_version(state, found, version, upgrade, place)
 
     def _place(self, job_id: int | Claim, stage: object) -> Place:
@@ -205,10 +208,6 @@ class Checkpoints(JobStates):
                 job_id=place.job_id, stage=place.stage,
             )  # fmt: skip
         return [found[one.seq, one.part] for one in entries]
-
-    def _kept(self, saved: Saved) -> Saved | None:
-        """What to remember; a transaction may still be undone."""
-        return saved if self._leases.lasting else None
 
     async def _save(
         self,
@@ -288,6 +287,11 @@ async def _drop(unit: Session, args: dict[str, Any], known: Saved, stored: Store
     old = sorted(known.before.rows - needed)
     wanted = {"seqs": [seq for seq, _ in old], "parts": [part for _, part in old]}
     await unit.take("drop_checkpoint_parts", args | wanted)
+
+
+def _remembered(claim: Claim, saved: Saved) -> Saved | None:
+    """What the next save goes by; None where a transaction has saved: what is stored then."""
+    return None if claim.shared else saved
 
 
 def _digests(segments: Sequence[Segment]) -> list[bytes]:

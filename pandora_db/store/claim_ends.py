@@ -194,20 +194,7 @@ class ClaimEnds(JobStates):
     async def _end(
         self, claim: Claim, to: StageCode, args: dict[str, Any], call: Operation
     ) -> StageCode:
-        """Write the end, after a save that is under way: else its checkpoint would be left behind.
-
-        PostgreSQL drops what was there when the statement began, before it waited for the save.
-        A transaction waits for none: the save may be waiting for the transaction.
-        """
-        if not claim.has_saved or not self._leases.lasting:
-            return await self._end_now(claim, to, args, call)
-        async with claim.saving:
-            return await self._end_now(claim, to, args, call)
-
-    async def _end_now(
-        self, claim: Claim, to: StageCode, args: dict[str, Any], call: Operation
-    ) -> StageCode:
-        """Write it with the `args` of a route, completed by what tells this claim."""
+        """Write the end with the `args` of a route, completed by what tells this claim."""
         self._leases.check(claim)
         args["job_id"] = job_id = claim.job.job_id
         args["token"] = claim.token

@@ -24,10 +24,10 @@ from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
 from pandora_db.models.stage import StageCode, stage_info
-from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import Place, place_of
 from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.claim_limits import choose_within
+from pandora_db.store.leases import lease_args, mark_held
 from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
@@ -181,10 +181,11 @@ class Claims(ClaimEnds):
         found = list(await self._session.take("renew_leases", lease_args(given)))
         if len(found) < len(given):  # lost, or held by another transaction just now
             found += await self._session.read("find_leases", lease_args(given))
-        # What is asked may be older than an end that was written meanwhile.
-        kept = [claim for claim in mark_held(given, found) if not claim.settled]
+        # What is asked may be older than an end that was written meanwhile or is not committed yet.
+        over = {claim for claim in given if claim.settled or claim.undecided}
+        kept = [claim for claim in mark_held(given, found) if claim not in over]
         for claim in kept:
-            claim.reopen()  # ended in a transaction that was undone without our knowledge
+            claim.reopen()  # ended in a caller's transaction that was undone without our knowledge
         self._leases.renewed(kept)
         return kept
 
@@ -296,29 +297,6 @@ class Claims(ClaimEnds):
         for claim in claims:
             with suppress(PandoraDbError):
                 await self.release_job(claim)
-
-
-def lease_args(claims: Sequence[Claim]) -> dict[str, Any]:
-    """The arguments of renew_leases and find_leases."""
-    return {
-        "job_ids": [claim.job_id for claim in claims],
-        "tokens": [claim.token for claim in claims],
-        "seconds": [claim.lease for claim in claims],
-    }
-
-
-def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
-    """The claims that `found` (job, token, hold) tells of; the others are lost."""
-    held = {(job_id, token): hold for job_id, token, hold in found}
-    kept: list[Claim] = []
-    for claim in claims:
-        hold = held.get((claim.job_id, claim.token))
-        if hold is None:
-            claim.lose("its job was taken from it")
-        else:
-            claim.held(Hold(hold))
-            kept.append(claim)
-    return kept
 
 
 def _check_limits(value: object) -> Limits | None:

@@ -7,17 +7,20 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 from weakref import ref
 
 from pandora_db.config import Settings
+from pandora_db.drivers.base import Row
 from pandora_db.errors import InvalidInput
 from pandora_db.models.claim import Claim
 from pandora_db.models.job_type import JobType
+from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import ClaimCursor
 
 _CURSORS = 100
+_SOON = 4
 _TIDY = 256
 """Claims, at least, that are added before those that are over are let go."""
 
@@ -44,7 +47,8 @@ class Leases:
         self.owner = new_owner()
         # Job types whose stages stand in the database; no schema is made without those of Encode.
         self.pipelines: set[int] = {JobType.ENCODE.value}
-        self.on_first: Callable[[], None] = lambda: None
+        self.on_adopt: Callable[[], None] = lambda: None
+        self.on_late: Callable[[], None] = lambda: None
         # In the path of every claim: a WeakSet with a lock costs ten times as much. Only the event
         # loop changes it; the heartbeat's thread reads a copy.
         self._claims: list[ref[Claim]] = []
@@ -66,7 +70,7 @@ class Leases:
         if len(self._claims) > self._enough:
             self._claims = [kept for kept in self._claims if self._keeps(kept())]
             self._enough = 2 * len(self._claims) + _TIDY
-        self.on_first()
+        self.on_adopt()
 
     def renewed(self, claims: Iterable[Claim]) -> None:
         """Go on renewing these, whoever made them."""
@@ -138,9 +142,39 @@ class Leases:
                 task.cancel()
             raise
 
-    def pending(self) -> PendingLeases:
+    def pending(self) -> OwnPendingLeases:
         """The register of a transaction, whose claims count from its commit on."""
+        return OwnPendingLeases(self)
+
+    def bound(self) -> PendingLeases:
+        """The register of a caller's transaction, whose end nobody tells us."""
         return PendingLeases(self)
+
+    def close(self) -> None:
+        """Tell the claims that are left that nobody renews them any more."""
+        for claim in self.held():
+            claim.lose("the handle that renewed its lease was closed")
+
+
+def lease_args(claims: Sequence[Claim]) -> dict[str, Any]:
+    """The arguments of renew_leases and find_leases."""
+    leases = [(claim.job_id, claim.token, claim.lease) for claim in claims]
+    job_ids, tokens, seconds = map(list, zip(*leases, strict=True)) if leases else ([], [], [])
+    return {"leases": leases, "job_ids": job_ids, "tokens": tokens, "seconds": seconds}
+
+
+def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
+    """The claims that `found` (job, token, hold) tells of; the others are lost."""
+    held = {(job_id, token): hold for job_id, token, hold in found}
+    kept: list[Claim] = []
+    for claim in claims:
+        hold = held.get((claim.job_id, claim.token))
+        if hold is None:
+            claim.lose("its job was taken from it")
+        else:
+            claim.held(Hold(hold))
+            kept.append(claim)
+    return kept
 
 
 async def _give_back(
@@ -161,23 +195,16 @@ class PendingLeases(Leases):
         super().__init__(parent.settings, parent.origin)
         self.owner = parent.owner
         self.pipelines = parent.pipelines
-        self._parent = parent
-        self._made: list[Claim] = []
-        self._ended: list[Claim] = []
-        self._renewed: list[Claim] = []
 
     def adopt(self, claims: Iterable[Claim]) -> None:
-        """Keep them for `committed`."""
-        self._made += claims
+        """None is renewed before the commit; `renew_claims` on the handle takes them over."""
 
     def renewed(self, claims: Iterable[Claim]) -> None:
-        """These are no claims of this transaction: a rollback leaves them as they are."""
-        self._renewed += claims
+        """These are no claims of this transaction: it leaves them as they are."""
 
     def ended(self, claim: Claim) -> None:
-        """It is ended when the transaction is committed; until then nobody renews it."""
+        """Ended, unless the transaction is undone; until then nobody renews it."""
         claim.end()
-        self._ended.append(claim)
 
     def lost(self, claim: Claim, reason: str) -> None:
         """Nothing yet: what took the job may be undone with the transaction."""
@@ -196,22 +223,56 @@ class PendingLeases(Leases):
         del give_back
         return await taking
 
-    def committed(self) -> None:
-        """Hand the claims over to the handle."""
-        for claim in self._ended:
-            self._parent.ended(claim)
-        self._parent.adopt(claim for claim in self._made + self._renewed if claim.alive)
-        self._forget()
 
-    def rolled_back(self) -> None:
-        """Tell the claims that were made that they never were, and those ended that they go on."""
-        for claim in self._ended:
-            claim.reopen()
-        for claim in self._made:
-            claim.lose("the transaction that made it was rolled back")
-        self._forget()
+class OwnPendingLeases(PendingLeases):
+    """The same where the transaction is ours: its end is known, and tells each claim."""
 
-    def _forget(self) -> None:
-        """Whoever keeps the store of a transaction must not keep its claims alive."""
+    def __init__(self, parent: Leases) -> None:
+        super().__init__(parent)
+        self._parent = parent
+        self._began = time.monotonic()
+        self._made: list[Claim] = []
+        self._ended: list[Claim] = []
+        self._renewed: list[Claim] = []
+
+    def adopt(self, claims: Iterable[Claim]) -> None:
+        """Keep them for `over`."""
+        self._made += claims
+
+    def renewed(self, claims: Iterable[Claim]) -> None:
+        """The handle goes on renewing these, whatever becomes of the transaction."""
+        self._renewed += claims
+
+    def ended(self, claim: Claim) -> None:
+        """Keep it for `over`: the end of the transaction is that of the claim."""
+        claim.end()
+        claim.undecided = True
+        self._ended.append(claim)
+
+    def over(self, committed: bool | None) -> None:  # noqa: FBT001 - the verdict
+        """Hand the claims over to the handle, or tell them what became of them.
+
+        Where nobody knows (None), the heartbeat finds out, for those that were made and for those
+        that were ended: a claim that does not count is told that it is lost.
+        """
+        for claim in self._ended:
+            claim.undecided = False
+            if committed:
+                self._parent.ended(claim)
+            else:
+                claim.reopen()
+        if committed is False:
+            for claim in self._made:
+                claim.lose("the transaction that made it was rolled back")
+        kept = [claim for claim in self._made + self._renewed + self._ended if claim.alive]
+        self._parent.adopt(kept)
+        if committed is None or any(self._late(claim) for claim in kept):
+            self._parent.on_late()
+        # Whoever keeps the store of a transaction must not keep its claims alive.
         for claims in (self._made, self._ended, self._renewed):
             claims.clear()
+
+    def _late(self, claim: Claim) -> bool:
+        """Whether much of its lease has passed in the transaction, where nobody could renew it."""
+        spare = claim.lease - self.settings.heartbeat
+        return time.monotonic() - self._began > spare / _SOON

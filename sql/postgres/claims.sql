@@ -133,10 +133,10 @@ WITH op AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(), kind, ready, attempt, owner, operation_id::uuid, detail FROM moved
 ), dropped AS (
-    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
-    WHERE checkpoint.job_id = moved.job_id AND (moved.drop = 2 OR moved.drop = 1 AND checkpoint.stage = moved.worked)
+    SELECT {schema}.drop_checkpoints(array_agg(job_id), array_agg(CASE WHEN drop = 1 THEN worked END))
+    FROM moved WHERE drop > 0
 )
-SELECT n, job_id, ready FROM moved
+SELECT n, job_id, ready FROM moved CROSS JOIN dropped
 
 -- Renews what is still claimed, and tells what was asked of each job meanwhile. A row that another
 -- transaction holds is passed over: find_leases tells whether it is still claimed.

@@ -172,10 +172,9 @@ WITH op AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(), kind, ready, attempt, operation_id::uuid, detail FROM moved
 ), dropped AS (
-    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
-    WHERE checkpoint.job_id = moved.job_id AND moved.kind IN (6, 8)
+    SELECT {schema}.drop_checkpoints(array_agg(job_id), array_agg(NULL::smallint)) FROM moved WHERE kind IN (6, 8)
 )
-SELECT n, job_id FROM moved
+SELECT n, job_id FROM moved CROSS JOIN dropped
 
 -- `fields` says which columns were given, a bit each: NULL is a value like any other.
 -- Progress alone is no event; the counter then stays where it is.

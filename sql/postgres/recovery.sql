@@ -67,10 +67,9 @@ WITH stopped AS MATERIALIZED (
            ready, tried, owner, :operation_id::text::uuid, detail
     FROM moved
 ), dropped AS (
-    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
-    WHERE checkpoint.job_id = moved.job_id AND moved.outcome = 'cancelled'
+    SELECT {schema}.drop_checkpoints(array_agg(job_id), array_agg(NULL::smallint)) FROM moved WHERE outcome = 'cancelled'
 )
-SELECT job_id, was, outcome, tried, owner FROM moved ORDER BY job_id
+SELECT job_id, was, outcome, tried, owner FROM moved CROSS JOIN dropped ORDER BY job_id
 
 -- name: get_recovery_policies :many
 SELECT scope, key, action FROM {schema}.recovery_policies ORDER BY scope, key

@@ -118,13 +118,13 @@ WHERE job_id = :job_id AND changes() = 1 AND (
 -- Renews what is still claimed, and tells what was asked of each job meanwhile.
 -- name: renew_leases :many
 UPDATE {schema}.jobs
-SET lease_until = strftime('%Y-%m-%d %H:%M:%f', 'now', lease.value || ' seconds')
-FROM json_each(:seconds) AS lease
-WHERE job_id = json_extract(:job_ids, '$[' || lease.key || ']')
-  AND lease_token = json_extract(:tokens, '$[' || lease.key || ']')
+SET lease_until = strftime('%Y-%m-%d %H:%M:%f', 'now', lease.seconds || ' seconds')
+FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS token,
+             json_extract(value, '$[2]') AS seconds FROM json_each(:leases)) AS lease
+WHERE job_id = lease.id AND lease_token = lease.token
 RETURNING job_id, lease_token, hold
 
 -- name: find_leases :many
 SELECT job_id, lease_token, hold
-FROM json_each(:job_ids) AS lease CROSS JOIN {schema}.jobs ON job_id = lease.value
-WHERE lease_token = json_extract(:tokens, '$[' || lease.key || ']')
+FROM json_each(:leases) AS lease CROSS JOIN {schema}.jobs ON job_id = json_extract(lease.value, '$[0]')
+WHERE lease_token = json_extract(lease.value, '$[1]')

@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 from uuid import uuid4
 
@@ -323,7 +323,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"lease": "30"}, "lease is a text"),
     ({"lease": float("nan")}, "lease is nan"),
     ({"names": "copy"}, "names is a text of 4 characters; expected several names"),
-    ({"names": []}, "the number of names is 0"),
+    ({"names": (str(n) for n in count())}, "names has more than 1,000"),
+    ({"names": []}, "names has none; expected 1 to 1,000 names"),
     ({"names": ["a\0"]}, "names is text with a NUL"),
     ({"tags": "gpu"}, "tags is a text of 3 characters"),
     ({"tags": [1]}, "tags is 1"),
