@@ -21,12 +21,9 @@ from pandora_db.codecs.stage import (
 )
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
-from pandora_db.models.claim import Claim
 from pandora_db.models.limits import MAX_AUTHOR, MAX_KEY
 
 __all__ = [
-    "check_claim",
-    "check_claims",
     "check_into",
     "check_lease",
     "check_route",
@@ -38,25 +35,6 @@ __all__ = [
 
 _YEAR = 31_536_000
 _MAX_NAMES = 1_000
-_MAX_CLAIMS = 100_000
-
-
-def check_claim(value: object, field: str = "claim") -> Claim:
-    """A `Claim`; raises `InvalidInput`."""
-    if not isinstance(value, Claim):
-        refuse(field, value, "a Claim, as claim_jobs() gives it")
-    return value
-
-
-def check_claims(values: object) -> list[Claim]:
-    """Several `Claim`s; raises `InvalidInput`."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        refuse("claims", values, "several claims")
-    given = cast("Iterable[object]", values)
-    claims = [check_claim(value, "claims") for value in islice(given, _MAX_CLAIMS + 1)]
-    if len(claims) > _MAX_CLAIMS:
-        raise InvalidInput(f"claims has more than {_MAX_CLAIMS:,} of them", field="claims")
-    return claims
 
 
 def check_into(value: object) -> StageCode:

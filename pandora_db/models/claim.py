@@ -39,34 +39,22 @@ class Claim:
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_ended", "_lost", "_saving", "_stopped", "_told",
-        "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "listener", "origin",
-        "owner", "saved", "settled", "shared", "stage", "token", "undecided",
+        "__weakref__", "_body", "_ended", "_lost", "_stopped",
+        "hold", "job", "lease", "listener", "owner", "stage", "token",
     )  # fmt: skip
 
     def __init__(
-        self, job: JobRow, token: int, stage: StageCode, *, owner: str, origin: str, lease: float
+        self, job: JobRow, token: int, stage: StageCode, *, owner: str, lease: float
     ) -> None:
         self.job = job
         self.token = token
         self.stage = stage
         self.owner = owner
-        self.origin = origin
         self.lease = lease
         self.hold = Hold.NONE if job.hold == 0 else Hold(job.hold)
-        self.deadline: float | None = None  # time.monotonic() from when on it is not renewed
-        self.saved: object = None  # what the store knows of its checkpoints
-        self.shared = False  # a save under it was made where it may be undone
-        self.last_saved = 0
-        self._saving: asyncio.Lock | None = None
+        self.listener: Callable[[], object] | None = None
         self._lost: str | None = None
         self._ended = False
-        self.settled = False  # ended, and no rollback can undo that
-        self.undecided = False  # ended in a transaction of ours that is open
-        self.keeper: object = None  # who renews its lease
-        self.ending = 0
-        self.listener: Callable[[], object] | None = None
-        self._told: asyncio.Future[str | None] | None = None
         self._body: asyncio.Task[object] | None = None
         self._stopped = False  # the body was cancelled by us
 
@@ -92,60 +80,22 @@ class Claim:
 
     @property
     def alive(self) -> bool:
-        """Whether its lease is worth renewing."""
+        """Whether it has neither ended nor been lost, as far as is known."""
         return not self._ended and self._lost is None
-
-    @property
-    def saving(self) -> asyncio.Lock:
-        """Held while a checkpoint is saved: they are numbered one after the other."""
-        if self._saving is None:
-            self._saving = asyncio.Lock()
-        return self._saving
 
     def error(self) -> LeaseLost:
         """The error that says why it is lost."""
         return LeaseLost(self.job_id, self.token, self._lost or "it has ended")
 
-    async def wait_lost(self) -> str | None:
-        """Wait until the claim is over: the reason why it was lost, None when it ended well."""
-        if self._lost is not None or self._ended:
-            return self._lost
-        if self._told is None:
-            self._told = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._told)
-
     def lose(self, reason: str) -> None:
-        """Note that the claim is lost; called in the event loop by who found out."""
-        if self._ended or self.ending or self._lost is not None:
+        """Note that the claim is lost, in the event loop; for whoever meets `LeaseLost` first."""
+        if not self.alive:
             return
         self._lost = reason
-        if self._told is not None and not self._told.done():
-            self._told.set_result(reason)
         if self._body is not None and self._body is not asyncio.current_task():
             self._stopped = self._body.cancel(f"the claim on job {self.job_id} was lost: {reason}")
         if self.listener is not None:
             self.listener()
-
-    def held(self, hold: Hold) -> None:
-        """Note what a renewal found to be asked of the job; called in the event loop."""
-        if hold is not self.hold:
-            self.hold = hold
-            if self.listener is not None:
-                self.listener()
-
-    def end(self) -> None:
-        """Note that it ended well; a transaction may still be undone."""
-        self._ended = True
-
-    def over(self) -> None:
-        """Tell who waits for its loss that there will be none."""
-        self.settled = True
-        if self._told is not None and not self._told.done():
-            self._told.set_result(None)
-
-    def reopen(self) -> None:
-        """Its end was undone, with the transaction that it was written in."""
-        self._ended = self.settled = False
 
     async def __aenter__(self) -> Self:
         if self._lost is not None:

@@ -14,7 +14,7 @@ from itertools import groupby
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Pulse
 from pandora_db.errors import PandoraDbError
-from pandora_db.models.claim import Claim
+from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.leases import Leases, lease_args, mark_held
 
 log = logging.getLogger("pandora_db")
@@ -116,7 +116,7 @@ class Heartbeat:
             pulse.close()  # a line that has gone silent is given up for a new one
         return all(answers)
 
-    def _patience(self, claim: Claim) -> float:
+    def _patience(self, claim: HeldClaim) -> float:
         """Seconds for an answer; leases that are about as long go together.
 
         Of what the lease lasts beyond the next heartbeat, so that there is time to try again.
@@ -124,7 +124,7 @@ class Heartbeat:
         spare = (claim.lease - self._settings.heartbeat) / _TRIES
         return max(2.0 ** math.floor(math.log2(spare)), _LEAST)
 
-    def _renew(self, pulse: Pulse, claims: list[Claim], patience: float) -> bool | None:
+    def _renew(self, pulse: Pulse, claims: list[HeldClaim], patience: float) -> bool | None:
         """Whether all could be; None without an answer."""
         try:
             renewed = pulse.run("renew_leases", lease_args(claims), patience)
@@ -137,7 +137,7 @@ class Heartbeat:
         self._tell(mark_held, claims, found)
         return len({tuple(row[:2]) for row in found}) == len(renewed)
 
-    def _within_deadline(self, claims: list[Claim]) -> list[Claim]:
+    def _within_deadline(self, claims: list[HeldClaim]) -> list[HeldClaim]:
         now = time.monotonic()
         late = {claim for claim in claims if claim.deadline is not None and claim.deadline < now}
         for claim in late:

@@ -20,12 +20,13 @@ from pandora_db.codecs.checkpoint import (
     split_state,
 )
 from pandora_db.codecs.checks import check_id, check_int
-from pandora_db.codecs.claim import check_claim, check_into
+from pandora_db.codecs.claim import check_into
 from pandora_db.codecs.stage import StageCode
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
 from pandora_db.models.claim import Claim
 from pandora_db.store.claim_ends import deleted, refused
+from pandora_db.store.held_claim import HeldClaim, check_claim
 from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.leases import lease_args
 
@@ -87,21 +88,19 @@ class Checkpoints(JobStates):
             OutcomeUnknown: the connection was lost, and did not come back in time; save again.
             InvalidInput: the state holds what cannot be kept; the error names the path in it.
         """
-        check_claim(claim)
-        self._leases.check(claim)
+        held = check_claim(claim)
+        self._leases.check(held)
         check_int(version, "version", 0, _MAX_VERSION)
-        if claim.lost:
-            raise claim.error()
-        place = Place(claim.job_id, claim.stage.value)
+        place = Place(held.job_id, held.stage.value)
         segments = await split_state(state, version=version, place=place)
         try:
-            await self._save_split(claim, segments, version, place)
+            await self._save_split(held, segments, version, place)
         except LeaseLost as error:
-            self._leases.lost(claim, error.reason)
+            self._leases.lost(held, error.reason)
             raise
 
     async def _save_split(
-        self, claim: Claim, segments: Sequence[Segment], version: int, place: Place
+        self, claim: HeldClaim, segments: Sequence[Segment], version: int, place: Place
     ) -> None:
         async with claim.saving:
             claim.shared = claim.shared or not self._leases.lasting
@@ -142,7 +141,7 @@ class Checkpoints(JobStates):
                 as one of a newer version, or of an older one without `upgrade`.
             InvalidInput: an id without a stage, or another bad argument.
         """
-        claim = job_id if isinstance(job_id, Claim) else None
+        claim = job_id if isinstance(job_id, HeldClaim) else None
         place = self._place(job_id, stage)
         if version is not None:
             check_int(version, "version", 0, _MAX_VERSION)
@@ -158,18 +157,18 @@ class Checkpoints(JobStates):
         return await _in_version(state, found, version, upgrade, place)
 
     def _place(self, job_id: int | Claim, stage: object) -> Place:
-        if isinstance(job_id, Claim):
+        if isinstance(job_id, HeldClaim):
             self._leases.check(job_id)
             return Place(job_id.job_id, job_id.stage.value)
-        check_id(job_id)
+        number = check_id(job_id)
         if stage is None:
             raise InvalidInput(
                 "stage is missing: give a claim, or an id and a stage", field="stage"
             )
-        return Place(job_id, check_into(stage).value)
+        return Place(number, check_into(stage).value)
 
     async def _newest_good(
-        self, heads: Sequence[Row], place: Place, claim: Claim | None
+        self, heads: Sequence[Row], place: Place, claim: HeldClaim | None
     ) -> tuple[int, object, int]:
         """Which of the heads it is, with its state and version; marks those that are damaged."""
         failure = CheckpointCorrupt("every copy is damaged", **place._asdict())
@@ -211,7 +210,7 @@ class Checkpoints(JobStates):
 
     async def _save(
         self,
-        claim: Claim,
+        claim: HeldClaim,
         segments: Sequence[Segment],
         version: int,
         known: Saved,
@@ -250,7 +249,7 @@ class Checkpoints(JobStates):
         return stored
 
 
-async def _refuse(session: Session, claim: Claim) -> NoReturn:
+async def _refuse(session: Session, claim: HeldClaim) -> NoReturn:
     rows = await session.read("find_state", {"job_id": claim.job_id, "operation_id": None})
     if not rows:
         raise deleted(claim)
@@ -289,7 +288,7 @@ async def _drop(unit: Session, args: dict[str, Any], known: Saved, stored: Store
     await unit.take("drop_checkpoint_parts", args | wanted)
 
 
-def _remembered(claim: Claim, saved: Saved) -> Saved | None:
+def _remembered(claim: HeldClaim, saved: Saved) -> Saved | None:
     """What the next save goes by; None where a transaction has saved: what is stored then."""
     return None if claim.shared else saved
 

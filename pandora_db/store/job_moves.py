@@ -25,6 +25,7 @@ from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_ends import ClaimEnds
+from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.job_states import JobState, Standstill
 from pandora_db.store.operation import Operation, operation
 
@@ -60,15 +61,15 @@ class JobMoves(ClaimEnds):
             InvalidTransition: the job has ended, or is further already.
             UnknownCode: no stage has that number.
         """
-        if isinstance(job_id, Claim):
+        if isinstance(job_id, HeldClaim):
             await self.finish_job(job_id, stage, operation_id=operation_id)
             return
-        check_id(job_id)
+        number = check_id(job_id)
         wanted = check_stage(stage)
         lowest, highest = live_range(wanted)
         call = operation(operation_id)
         args = {
-            "job_id": job_id,
+            "job_id": number,
             "stage": wanted.value,
             "lowest": lowest,
             "highest": highest,
@@ -80,7 +81,7 @@ class JobMoves(ClaimEnds):
             if state.ready is None or not lowest <= state.ready <= highest:
                 if state.ready == wanted:
                     return True
-                raise _forbidden(job_id, stage_info(state.ready), wanted)
+                raise _forbidden(number, stage_info(state.ready), wanted)
             return state.ready == wanted
 
         await self._write("update_stage", args, call, EventKind.STAGE, there)

@@ -14,10 +14,10 @@ from weakref import ref
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Row
 from pandora_db.errors import InvalidInput
-from pandora_db.models.claim import Claim
 from pandora_db.models.job_type import JobType
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import ClaimCursor
+from pandora_db.store.held_claim import HeldClaim
 
 _CURSORS = 100
 _SOON = 4
@@ -51,12 +51,12 @@ class Leases:
         self.on_late: Callable[[], None] = lambda: None
         # In the path of every claim: a WeakSet with a lock costs ten times as much. Only the event
         # loop changes it; the heartbeat's thread reads a copy.
-        self._claims: list[ref[Claim]] = []
+        self._claims: list[ref[HeldClaim]] = []
         self._enough = _TIDY
         self._cursors: dict[object, ClaimCursor] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def adopt(self, claims: Iterable[Claim]) -> None:
+    def adopt(self, claims: Iterable[HeldClaim]) -> None:
         """Renew the leases of these from now on."""
         added = dict.fromkeys(claim for claim in claims if claim.keeper is not self)
         if not added:
@@ -72,27 +72,27 @@ class Leases:
             self._enough = 2 * len(self._claims) + _TIDY
         self.on_adopt()
 
-    def renewed(self, claims: Iterable[Claim]) -> None:
+    def renewed(self, claims: Iterable[HeldClaim]) -> None:
         """Go on renewing these, whoever made them."""
         self.adopt(claims)
 
-    def ended(self, claim: Claim) -> None:
+    def ended(self, claim: HeldClaim) -> None:
         """Note the end of a claim: its lease is renewed no more."""
         claim.end()
-        claim.over()
+        claim.settled = True
 
-    def lost(self, claim: Claim, reason: str) -> None:
+    def lost(self, claim: HeldClaim, reason: str) -> None:
         """Note what a write under the claim met: it no longer counts."""
         claim.lose(reason)
 
-    def held(self) -> list[Claim]:
+    def held(self) -> list[HeldClaim]:
         """The claims to renew, ordered by job; may be called from any thread."""
         # One that another handle had meanwhile stands there twice.
         known = dict.fromkeys(kept() for kept in self._claims.copy())
         claims = [claim for claim in known if claim and claim.keeper is self and claim.alive]
         return sorted(claims, key=lambda claim: claim.job_id)
 
-    def _keeps(self, claim: Claim | None) -> bool:
+    def _keeps(self, claim: HeldClaim | None) -> bool:
         """Whether it may still have to be renewed: an end may be undone with its transaction."""
         if claim is None or claim.keeper is not self:
             return False
@@ -101,7 +101,7 @@ class Leases:
             return False
         return True
 
-    def check(self, claim: Claim) -> None:
+    def check(self, claim: HeldClaim) -> None:
         """Refuse a claim of another database."""
         if claim.origin != self.origin:
             raise InvalidInput(
@@ -120,9 +120,9 @@ class Leases:
 
     async def unless_cancelled(
         self,
-        taking: Coroutine[Any, Any, list[Claim]],
-        give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
-    ) -> list[Claim]:
+        taking: Coroutine[Any, Any, list[HeldClaim]],
+        give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
+    ) -> list[HeldClaim]:
         """Await `taking`; whatever it takes after the caller was cancelled is given back."""
         task = asyncio.ensure_future(taking)
         try:
@@ -156,17 +156,19 @@ class Leases:
             claim.lose("the handle that renewed its lease was closed")
 
 
-def lease_args(claims: Sequence[Claim]) -> dict[str, Any]:
+def lease_args(claims: Sequence[HeldClaim]) -> dict[str, Any]:
     """The arguments of renew_leases and find_leases."""
-    leases = [(claim.job_id, claim.token, claim.lease) for claim in claims]
-    job_ids, tokens, seconds = map(list, zip(*leases, strict=True)) if leases else ([], [], [])
-    return {"leases": leases, "job_ids": job_ids, "tokens": tokens, "seconds": seconds}
+    return {
+        "job_ids": [claim.job_id for claim in claims],
+        "tokens": [claim.token for claim in claims],
+        "seconds": [claim.lease for claim in claims],
+    }
 
 
-def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
+def mark_held(claims: Iterable[HeldClaim], found: Iterable[Row]) -> list[HeldClaim]:
     """The claims that `found` (job, token, hold) tells of; the others are lost."""
     held = {(job_id, token): hold for job_id, token, hold in found}
-    kept: list[Claim] = []
+    kept: list[HeldClaim] = []
     for claim in claims:
         hold = held.get((claim.job_id, claim.token))
         if hold is None:
@@ -178,8 +180,8 @@ def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
 
 
 async def _give_back(
-    taking: asyncio.Task[list[Claim]],
-    give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
+    taking: asyncio.Task[list[HeldClaim]],
+    give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
 ) -> None:
     await asyncio.wait([taking])
     if not taking.cancelled() and taking.exception() is None:
@@ -196,17 +198,17 @@ class PendingLeases(Leases):
         self.owner = parent.owner
         self.pipelines = parent.pipelines
 
-    def adopt(self, claims: Iterable[Claim]) -> None:
+    def adopt(self, claims: Iterable[HeldClaim]) -> None:
         """None is renewed before the commit; `renew_claims` on the handle takes them over."""
 
-    def renewed(self, claims: Iterable[Claim]) -> None:
+    def renewed(self, claims: Iterable[HeldClaim]) -> None:
         """These are no claims of this transaction: it leaves them as they are."""
 
-    def ended(self, claim: Claim) -> None:
+    def ended(self, claim: HeldClaim) -> None:
         """Ended, unless the transaction is undone; until then nobody renews it."""
         claim.end()
 
-    def lost(self, claim: Claim, reason: str) -> None:
+    def lost(self, claim: HeldClaim, reason: str) -> None:
         """Nothing yet: what took the job may be undone with the transaction."""
 
     def cursor(self, key: object | None) -> ClaimCursor:
@@ -216,9 +218,9 @@ class PendingLeases(Leases):
 
     async def unless_cancelled(
         self,
-        taking: Coroutine[Any, Any, list[Claim]],
-        give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
-    ) -> list[Claim]:
+        taking: Coroutine[Any, Any, list[HeldClaim]],
+        give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
+    ) -> list[HeldClaim]:
         """The rollback that follows a cancellation gives everything back."""
         del give_back
         return await taking
@@ -231,19 +233,19 @@ class OwnPendingLeases(PendingLeases):
         super().__init__(parent)
         self._parent = parent
         self._began = time.monotonic()
-        self._made: list[Claim] = []
-        self._ended: list[Claim] = []
-        self._renewed: list[Claim] = []
+        self._made: list[HeldClaim] = []
+        self._ended: list[HeldClaim] = []
+        self._renewed: list[HeldClaim] = []
 
-    def adopt(self, claims: Iterable[Claim]) -> None:
+    def adopt(self, claims: Iterable[HeldClaim]) -> None:
         """Keep them for `over`."""
         self._made += claims
 
-    def renewed(self, claims: Iterable[Claim]) -> None:
+    def renewed(self, claims: Iterable[HeldClaim]) -> None:
         """The handle goes on renewing these, whatever becomes of the transaction."""
         self._renewed += claims
 
-    def ended(self, claim: Claim) -> None:
+    def ended(self, claim: HeldClaim) -> None:
         """Keep it for `over`: the end of the transaction is that of the claim."""
         claim.end()
         claim.undecided = True
@@ -272,7 +274,7 @@ class OwnPendingLeases(PendingLeases):
         for claims in (self._made, self._ended, self._renewed):
             claims.clear()
 
-    def _late(self, claim: Claim) -> bool:
+    def _late(self, claim: HeldClaim) -> bool:
         """Whether much of its lease has passed in the transaction, where nobody could renew it."""
         spare = claim.lease - self.settings.heartbeat
         return time.monotonic() - self._began > spare / _SOON
