@@ -10,21 +10,16 @@ from typing import Any, cast
 from pandora_db.codecs.checks import check_id, check_text
 from pandora_db.codecs.job_type import check_job_type
 from pandora_db.codecs.json_text import encode_tags
-from pandora_db.codecs.stage import (
-    MEMBERS,
-    Pipeline,
-    StageCode,
-    StageKind,
-    check_stage,
-    pipeline_of,
-    stage_info,
-)
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.limits import MAX_AUTHOR, MAX_KEY
+from pandora_db.models.pipeline import Pipeline, pipeline_of
+from pandora_db.models.stage import StageCode, StageKind, spelled, stage_info
 
 __all__ = [
     "check_into",
+    "check_job",
     "check_lease",
     "check_route",
     "check_seconds",
@@ -37,13 +32,21 @@ _YEAR = 31_536_000
 _MAX_NAMES = 1_000
 
 
-def check_into(value: object) -> StageCode:
+def check_job(value: object, field: str = "job_id") -> int:
+    """The id of a job, where a claim is taken too; raises `InvalidInput`."""
+    if not isinstance(value, int):
+        refuse(field, value, "a Claim, as claim_jobs() gives it, or the id of a job")
+    return check_id(value, field)
+
+
+def check_into(value: object, field: str = "into") -> StageCode:
     """A stage of work; raises `InvalidInput` for any other."""
-    into = check_stage(value, "into")
+    into = check_stage(value, field)
     if into.kind is not StageKind.WORKING:
         raise InvalidInput(
-            f"into is {into.name}, where nobody works; expected one of {_names(StageKind.WORKING)}",
-            field="into",
+            f"{field} is {spelled([into])}, where nobody works; "
+            f"expected one of {_others(into, StageKind.WORKING)}",
+            field=field,
         )
     return into
 
@@ -53,14 +56,14 @@ def check_route(stage: object, into: object) -> tuple[StageCode, StageCode]:
     start, end = check_stage(stage), check_into(into)
     if start.kind is not StageKind.WAITING:
         raise InvalidInput(
-            f"stage is {start.name}, where no job waits for a worker; "
-            f"expected one of {_names(StageKind.WAITING)}",
+            f"stage is {spelled([start])}, where no job waits for a worker; "
+            f"expected one of {_others(start, StageKind.WAITING)}",
             field="stage",
         )
     if start not in waiting_before(end):
         raise InvalidInput(
-            f"a job goes no way from {start.name} into {end.name}; "
-            f"into {end.name} it comes from {', '.join(one.name for one in waiting_before(end))}",
+            f"a job goes no way from {spelled([start])} into {spelled([end])}; "
+            f"there it comes from {spelled(waiting_before(end))}",
             field="into",
         )
     return start, end
@@ -137,8 +140,9 @@ def _check_names(value: object) -> list[str]:
     return names
 
 
-def _names(kind: StageKind) -> str:
-    return ", ".join(stage.name for stage in MEMBERS.values() if stage.kind is kind)
+def _others(stage: StageCode, kind: StageKind) -> str:
+    """The stages of that kind in the pipeline of `stage`."""
+    return spelled(one for one in _pipeline(stage).stages if one.kind is kind)
 
 
 def _pipeline(stage: StageCode) -> Pipeline:

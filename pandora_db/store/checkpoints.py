@@ -19,8 +19,8 @@ from pandora_db.codecs.checkpoint import (
     join_state,
     split_state,
 )
-from pandora_db.codecs.checks import check_id, check_int
-from pandora_db.codecs.claim import check_into
+from pandora_db.codecs.checks import check_int
+from pandora_db.codecs.claim import check_into, check_job
 from pandora_db.codecs.stage import StageCode
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
@@ -160,12 +160,12 @@ class Checkpoints(JobStates):
         if isinstance(job_id, HeldClaim):
             self._leases.check(job_id)
             return Place(job_id.job_id, job_id.stage.value)
-        number = check_id(job_id)
+        number = check_job(job_id)
         if stage is None:
             raise InvalidInput(
                 "stage is missing: give a claim, or an id and a stage", field="stage"
             )
-        return Place(number, check_into(stage).value)
+        return Place(number, check_into(stage, "stage").value)
 
     async def _newest_good(
         self, heads: Sequence[Row], place: Place, claim: HeldClaim | None

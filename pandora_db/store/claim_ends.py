@@ -99,7 +99,7 @@ class ClaimEnds(JobStates):
         if way is None:
             raise InvalidTransition(
                 held.job_id, stage_info(held.stage).name, stage_info(to).name,
-                "a claim ends at a later waiting stage or a terminal one; release_job() and "
+                "a claim ends at a later waiting or terminal stage of the job; release_job() and "
                 "fail_job() give the job back",
             )  # fmt: skip
         args = way.copy()

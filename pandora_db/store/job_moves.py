@@ -116,9 +116,13 @@ class JobMoves(ClaimEnds):
             info = stage_info(state.ready)
             first = pipeline_of(info.pipeline).first
             if not info.kind.terminal:
-                raise _forbidden(
-                    job_id, info, first, "it has not ended; requeue_job() takes it back"
-                )
+                if info.code != first:
+                    advice = "it has not ended; requeue_job() takes it back to its first stage"
+                elif state.hold == Hold.PAUSE:
+                    advice = "it has not ended; resume_job() lets it go on"
+                else:
+                    advice = "it has not ended, and waits for a worker already"
+                raise InvalidTransition(job_id, info.name, "retried", advice, verb="be")
             return _Move(EventKind.RETRIED, first, detail=state.error)
 
         await self._move(job_id, operation(operation_id), rule, EventKind.RETRIED)
@@ -302,9 +306,9 @@ def _holdable(job_id: int, state: JobState, wanted: str) -> StageInfo:
     """The stage of a job that may be paused and resumed; raises `InvalidTransition`."""
     info = stage_info(state.ready)
     if info.kind.terminal:
-        raise InvalidTransition(job_id, info.name, wanted, "it has ended")
+        raise InvalidTransition(job_id, info.name, wanted, "it has ended", verb="be")
     if state.hold == Hold.CANCEL:
-        raise InvalidTransition(job_id, info.name, wanted, "it is being cancelled")
+        raise InvalidTransition(job_id, info.name, wanted, "it is being cancelled", verb="be")
     return info
 
 
@@ -328,10 +332,16 @@ def _stay(state: JobState, kind: EventKind, hold: Hold) -> _Move:
 def _forbidden(
     job_id: int, current: StageInfo, wanted: StageCode, advice: str | None = None
 ) -> InvalidTransition:
-    if advice is None:
+    there = stage_info(wanted)
+    name = there.name
+    if there.pipeline != current.pipeline:
+        own, other = pipeline_of(current.pipeline), pipeline_of(there.pipeline)
+        name = f"{name} of the pipeline {other.name}"
+        advice = f"it stays in its own, which is {own.name}"
+    elif advice is None:
         advice = (
             "it has ended; retry_job() begins it again"
             if current.kind.terminal
             else "a job moves forward; requeue_job() takes it back to its first stage"
         )
-    return InvalidTransition(job_id, current.name, stage_info(wanted).name, advice)
+    return InvalidTransition(job_id, current.name, name, advice)

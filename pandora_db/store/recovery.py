@@ -74,7 +74,7 @@ class Recovery(Repository):
         if name is not None:
             args = {"scope": "name", "key": check_text(name, "name", MAX_KEY, least=1)}
         else:
-            args = {"scope": "stage", "key": str(check_into(stage).value)}
+            args = {"scope": "stage", "key": str(check_into(stage, "stage").value)}
         await self._session.take("set_recovery_policy", args | {"action": action})
 
     async def get_recovery_policies(self) -> dict[StageCode | int | str, Unowned]:

@@ -126,7 +126,7 @@ async def test_set_and_get_recovery_policies_for_a_stage_and_a_name(db: JobDb, r
     [
         (("x",), "action is a text"),
         (("fail",), "give a stage or a name"),
-        (("fail", Stage.ENCODED), "into is ENCODED"),
+        (("fail", Stage.ENCODED), "stage is Stage.ENCODED, where nobody works"),
     ],
 )
 async def test_set_recovery_policy_refuses(db: JobDb, arguments: Any, message: str) -> None:

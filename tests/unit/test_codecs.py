@@ -111,7 +111,7 @@ def test_codes_round_trip_and_unknown_ones_raise(known: Any) -> None:
 
 def test_stage_info_of_an_unknown_code() -> None:
     for code in (42, None):
-        with pytest.raises(UnknownCode, match="known are 0 QUEUED"):
+        with pytest.raises(UnknownCode, match=r"known are 0 Stage\.QUEUED"):
             stage_info(code)
 
 
