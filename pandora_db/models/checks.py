@@ -63,7 +63,12 @@ def _describe_text(value: str) -> str:
     surrogate = _SURROGATE.search(value)
     if surrogate:
         return f"text with a lone surrogate at position {surrogate.start()}"
-    return f"a text of {len(value)} character{'s' if len(value) > 1 else ''}"
+    return f"a text of {counted(len(value), 'character')}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them, for people: 1 lease, 2 leases."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def refuse(field: str, value: object, expected: str) -> NoReturn:

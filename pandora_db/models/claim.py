@@ -65,7 +65,7 @@ class Claim:
 
     @property
     def attempt(self) -> int:
-        """How often the job was claimed at this stage, this time included."""
+        """Which attempt at its stage this is, from 1; snoozed and released ones do not count."""
         return self.job.attempt
 
     @property

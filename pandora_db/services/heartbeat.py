@@ -14,6 +14,7 @@ from itertools import groupby
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Pulse
 from pandora_db.errors import PandoraDbError
+from pandora_db.models.checks import counted
 from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.leases import Leases, lease_args, mark_held
 
@@ -132,7 +133,7 @@ class Heartbeat:
             if len(found) < len(claims):  # lost, or held by another transaction just now
                 found += pulse.run("find_leases", lease_args(claims), patience)
         except PandoraDbError as error:
-            log.warning("%s could not be renewed: %s", _leases(len(claims)), error)
+            log.warning("%s could not be renewed: %s", counted(len(claims), "lease"), error)
             return None
         self._tell(mark_held, claims, found)
         return len({tuple(row[:2]) for row in found}) == len(renewed)
@@ -150,7 +151,3 @@ class Heartbeat:
                 self._loop.call_soon_threadsafe(call, *args)
             except RuntimeError:  # the loop was closed, and close() forgotten
                 self._stop = True
-
-
-def _leases(count: int) -> str:
-    return "one lease" if count == 1 else f"{count} leases"

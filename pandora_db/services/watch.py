@@ -16,7 +16,6 @@ from contextvars import Context
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from uuid import UUID
 from weakref import WeakSet
 
 from pandora_db.drivers.base import Bell, Driver, Row
@@ -374,16 +373,12 @@ class Watch:
 
 
 def _decode(row: Row) -> _Seen:
-    job_id, seq, at, kind, stage, attempt, owner, operation_id, detail, previous = row[:10]
+    job_id, values = row[0], row[1:10]
     try:
-        known = EventKind(kind)
+        event = JobEvent.decode(job_id, values)
     except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
-        known = EventKind.RECORDED
-    event = JobEvent(
-        job_id, seq, at, known, stage, attempt, owner,
-        None if operation_id is None else UUID(operation_id), detail, previous,
-    )  # fmt: skip
-    return _Seen(event, row[10], (row[11], job_id, row[12], seq))
+        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
+    return _Seen(event, row[10], (row[11], job_id, row[12], event.seq))
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:

@@ -53,9 +53,12 @@ async def test_recover_takes_back_what_has_lapsed_and_nothing_else(db: JobDb, ra
     assert event.detail is not None
     assert "attempt 1 of 5" in event.detail
     assert db.owner in event.detail
+    assert f"by {db.owner}" not in str(event)  # it did nothing: it was lost
+    assert str(event).count(db.owner) == 1
     assert await db.renew_claims([alive]) == [alive]
     assert [row.job_id for row in await db.get_jobs_by_stage(Stage.QUEUED)] == [waiting]
     assert str(lapsed.job_id) in str(report)
+    assert str(report).endswith("1 job is at work without a lease: left alone")
     assert (await db.recover()).jobs == ()
 
 
