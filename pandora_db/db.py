@@ -84,13 +84,14 @@ class JobDb(Store):
 
         Args:
             url: a path, `sqlite:///…`, `:memory:`, `postgresql://…` or a libpq keyword string; None
-                takes `PANDORA_DB_URL`. A SQLite file and its folders are made when missing.
+                takes `PANDORA_DB_URL`. A SQLite file is made when missing, its
+                folder with `make_folders`.
             settings: pool sizes and time-outs; None takes the defaults.
             **overrides: single fields of `Settings`, which go before those of `settings`.
 
         Raises:
             InvalidInput: a URL or setting that is not understood; nothing was connected.
-            ConnectionFailed: no server, a refused login, no such database, an unusable path.
+            ConnectionFailed: no server, a refused login, no such database, no such folder.
             StorageDamaged: the file is empty, cut short or no SQLite database; it was left so.
             ForeignSchema: the file is another application's.
             SchemaTooNew: a newer pandora_db has upgraded the database.

@@ -68,7 +68,10 @@ class SqliteDriver:
             StorageReadOnly: the file accepts no writes.
         """
         if not self._memory:
-            await settle(asyncio.ensure_future(asyncio.to_thread(prepare, Path(self._path))))
+            making = asyncio.to_thread(
+                prepare, Path(self._path), folders=self._settings.make_folders
+            )
+            await settle(asyncio.ensure_future(making))
         try:
             await self._open()
         except sqlite3.Error as error:
