@@ -165,7 +165,7 @@ async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFailed, match=r"not a file \("):
         await JobDb.connect(tmp_path)
     below = Path(__file__) / "below-a-file" / "x.db"
-    with pytest.raises(ConnectionFailed, match="there is no folder .*below-a-file"):
+    with pytest.raises(ConnectionFailed, match=r"there is no folder .*below-a-file"):
         await JobDb.connect(below)
     with pytest.raises(ConnectionFailed, match="cannot be used"):
         await JobDb.connect(below, make_folders=True)
