@@ -18,6 +18,7 @@ from pandora_db.drivers.base import Driver, Unit
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget, Target, parse_dsn
 from pandora_db.errors import InvalidInput, PandoraDbError
+from pandora_db.models.claim import NOBODY
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
@@ -132,6 +133,8 @@ class JobDb(Store):
         except TimeoutError:
             log.warning("close: claims that were to be given back are left to run out")
         finally:
+            for claim in self._leases.held():
+                claim.keeper = NOBODY
             await self._driver.close()
 
     @property

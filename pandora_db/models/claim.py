@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
 
 from pydantic import Field
 
-from pandora_db.errors import LeaseLost
+from pandora_db.errors import HandleClosed, LeaseLost
 from pandora_db.models.base import InputModel
 from pandora_db.models.status import Hold
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
     from pandora_db.models.stage import StageCode
 
+log = logging.getLogger("pandora_db")
+
+NOBODY: Final = "nobody"
+"""Who keeps the claims of a handle that was closed."""
+
 
 class Claim:
     """What `claim_jobs` gives for each job: the right to write about it, proved by `token`.
@@ -26,7 +32,10 @@ class Claim:
     The lease behind it is renewed in the background for as long as this object is alive and the
     claim has not ended. Whoever drops it without ending it leaves the job to recovery.
 
-    `async with claim:` cancels its body when the lease is lost, and then raises `LeaseLost`.
+    `async with claim:` cancels its body when the lease is lost, and then raises `LeaseLost`. It
+    ends no claim: one that has not ended when its block is left goes on, with a warning in the log.
+    A claim that has ended or was lost is refused with `LeaseLost`, one of a handle that was closed
+    with `HandleClosed`.
 
     Attributes:
         job: the row as it was claimed.
@@ -98,8 +107,13 @@ class Claim:
             self.listener()
 
     async def __aenter__(self) -> Self:
-        if self._lost is not None:
+        if self._lost is not None or self._ended:
             raise self.error()
+        if self.keeper is NOBODY:
+            raise HandleClosed(
+                f"the handle of the claim on job {self.job_id} was closed: its lease is renewed no "
+                "more; do the work before close()"
+            )
         if self._body is not None:
             raise RuntimeError("this claim guards another block already")
         self._body = asyncio.current_task()
@@ -113,6 +127,13 @@ class Claim:
     ) -> None:
         body, self._body = self._body, None
         if self._lost is None or body is None:
+            if error is None and self.alive and not self.ending:
+                log.warning(
+                    "the block of the claim on job %d was left, and the claim has not ended: its "
+                    "lease is renewed for as long as the claim is kept; finish, fail, snooze or "
+                    "release it",
+                    self.job_id,
+                )
             return
         # As asyncio.timeout does: our own cancellation becomes an error, another one goes on.
         if self._stopped:
