@@ -18,7 +18,6 @@ from pandora_db.drivers.base import Driver, Unit
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget, Target, parse_dsn
 from pandora_db.errors import InvalidInput, PandoraDbError
-from pandora_db.models.claim import NOBODY
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
@@ -85,8 +84,8 @@ class JobDb(Store):
 
         Args:
             url: a path, `sqlite:///…`, `:memory:`, `postgresql://…` or a libpq keyword string; None
-                takes `PANDORA_DB_URL`. A SQLite file is made when missing, its
-                folder with `make_folders`.
+                takes `PANDORA_DB_URL`. A SQLite file is made when missing, its folder with
+                `make_folders`.
             settings: pool sizes and time-outs; None takes the defaults.
             **overrides: single fields of `Settings`, which go before those of `settings`.
 
@@ -133,8 +132,6 @@ class JobDb(Store):
         except TimeoutError:
             log.warning("close: claims that were to be given back are left to run out")
         finally:
-            for claim in self._leases.held():
-                claim.keeper = NOBODY
             await self._driver.close()
 
     @property

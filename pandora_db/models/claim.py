@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from pandora_db.errors import HandleClosed, LeaseLost
+from pandora_db.errors import InvalidInput, LeaseLost
 from pandora_db.models.base import InputModel
 from pandora_db.models.status import Hold
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db")
 
-NOBODY: Final = "nobody"
-"""Who keeps the claims of a handle that was closed."""
-
 
 class Claim:
     """What `claim_jobs` gives for each job: the right to write about it, proved by `token`.
@@ -34,8 +31,7 @@ class Claim:
 
     `async with claim:` cancels its body when the lease is lost, and then raises `LeaseLost`. It
     ends no claim: one that has not ended when its block is left goes on, with a warning in the log.
-    A claim that has ended or was lost is refused with `LeaseLost`, one of a handle that was closed
-    with `HandleClosed`.
+    A claim that has ended or was lost, as by closing its handle, is refused with `LeaseLost`.
 
     Attributes:
         job: the row as it was claimed.
@@ -109,13 +105,8 @@ class Claim:
     async def __aenter__(self) -> Self:
         if self._lost is not None or self._ended:
             raise self.error()
-        if self.keeper is NOBODY:
-            raise HandleClosed(
-                f"the handle of the claim on job {self.job_id} was closed: its lease is renewed no "
-                "more; do the work before close()"
-            )
         if self._body is not None:
-            raise RuntimeError("this claim guards another block already")
+            raise InvalidInput("this claim guards another block already", field="claim")
         self._body = asyncio.current_task()
         return self
 
