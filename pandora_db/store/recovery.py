@@ -129,4 +129,4 @@ class Recovery(Repository):
         return jobs
 
     async def _leased(self) -> set[tuple[Any, ...]]:
-        return {tuple(row) for row in await self._session.read("find_leased", {})}
+        return {tuple(row) for row in await self._session.read("find_working_leases", {})}

@@ -14,7 +14,7 @@ SELECT job_id FROM {schema}.jobs
 WHERE {at_work} AND lease_token IS NULL
 ORDER BY job_id + 0 LIMIT :limit::bigint
 
--- name: find_leased :many
+-- name: find_working_leases :many
 SELECT job_id, lease_token, lease_until FROM {schema}.jobs
 WHERE {at_work} AND lease_token IS NOT NULL
 ORDER BY job_id
