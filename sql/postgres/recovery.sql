@@ -63,7 +63,7 @@ WITH stopped AS MATERIALIZED (
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(),
-           CASE outcome WHEN 'failed' THEN 22 WHEN 'cancelled' THEN 6 ELSE 21 END,
+           CASE outcome WHEN 'failed' THEN {INTERRUPTED} WHEN 'cancelled' THEN {CANCELLED} ELSE {RECOVERED} END,
            ready, tried, owner, :operation_id::text::uuid, detail
     FROM moved
 ), dropped AS (
