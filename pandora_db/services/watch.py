@@ -29,7 +29,7 @@ from pandora_db.errors import (
     TransactionAborted,
     UnknownCode,
 )
-from pandora_db.models.cursor import Place, WatchCursor, decode_cursor, parse_cursor
+from pandora_db.models.cursor import EventPlace, WatchCursor, decode_cursor, parse_cursor
 from pandora_db.models.event import EventKind, JobEvent
 
 log = logging.getLogger("pandora_db")
@@ -45,7 +45,7 @@ class _Seen(NamedTuple):
 
     event: JobEvent
     guild_id: int | None
-    place: Place
+    place: EventPlace
 
 
 class Lookout:
@@ -232,8 +232,8 @@ class Watch:
         self._ready: deque[tuple[_Seen, str, str]] = deque()
         self._fed = ""  # the mark up to which all is ready, or handed out
         self._upper: str | None = None  # of a window that is read in parts, and how far
-        self._place: Place | None = None
-        self._at: tuple[str, str | None, Place | None] = ("", None, None)
+        self._place: EventPlace | None = None
+        self._at: tuple[str, str | None, EventPlace | None] = ("", None, None)
         self._origin = ""
         self._heard = asyncio.Event()
         self._turn = asyncio.Lock()

@@ -21,10 +21,11 @@ from pandora_db.codecs.checkpoint import (
 )
 from pandora_db.codecs.checks import check_int
 from pandora_db.codecs.claim import check_into, check_job
-from pandora_db.codecs.stage import StageCode
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
 from pandora_db.models.claim import Claim
+from pandora_db.models.limits import MAX_VERSION
+from pandora_db.models.stage import StageCode
 from pandora_db.store.claim_ends import deleted, refused
 from pandora_db.store.held_claim import HeldClaim, check_claim
 from pandora_db.store.job_states import JobState, JobStates
@@ -33,7 +34,6 @@ from pandora_db.store.leases import lease_args
 log = logging.getLogger("pandora_db")
 
 Upgrade = Callable[[Any, int], Any]
-_MAX_VERSION = 2**31 - 1
 _AT_ONCE = 8  # parts in one statement: 2 MB
 
 
@@ -90,7 +90,7 @@ class Checkpoints(JobStates):
         """
         held = check_claim(claim)
         self._leases.check(held)
-        check_int(version, "version", 0, _MAX_VERSION)
+        check_int(version, "version", 0, MAX_VERSION)
         place = Place(held.job_id, held.stage.value)
         segments = await split_state(state, version=version, place=place)
         try:
@@ -144,7 +144,7 @@ class Checkpoints(JobStates):
         claim = job_id if isinstance(job_id, HeldClaim) else None
         place = self._place(job_id, stage)
         if version is not None:
-            check_int(version, "version", 0, _MAX_VERSION)
+            check_int(version, "version", 0, MAX_VERSION)
         async with claim.saving if claim is not None else nullcontext():
             heads = await self._session.read("get_checkpoint_heads", place._asdict())
             if not heads:

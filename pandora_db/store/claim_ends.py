@@ -11,11 +11,12 @@ from uuid import UUID
 from pandora_db.codecs.checks import check_path, check_text, clean_error
 from pandora_db.codecs.claim import check_seconds, ending
 from pandora_db.codecs.json_text import Json, encode_json
-from pandora_db.codecs.stage import StageCode, StageKind, check_stage, stage_info, stage_of
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, WriteRefused
 from pandora_db.models.claim import Backoff, Claim
 from pandora_db.models.event import EventKind, stage_name
 from pandora_db.models.limits import MAX_STEP
+from pandora_db.models.stage import StageCode, StageKind, stage_info, stage_of
 from pandora_db.store.held_claim import HeldClaim, check_claim
 from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.operation import Operation, operation

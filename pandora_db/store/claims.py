@@ -23,7 +23,7 @@ from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
 from pandora_db.models.stage import StageCode, stage_info
-from pandora_db.store.claim_cursor import Place, place_of
+from pandora_db.store.claim_cursor import QueuePlace, place_of
 from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.claim_limits import choose_within
 from pandora_db.store.held_claim import HeldClaim, check_claims
@@ -45,14 +45,14 @@ class _Query(NamedTuple):
     into: StageCode
     repeated: bool
 
-    def begin(self, place: Place | None) -> dict[str, Any]:
+    def begin(self, place: QueuePlace | None) -> dict[str, Any]:
         """The arguments to begin at the head of the queue, or behind a place."""
         if place is None:
             return self.args
         names = ("after_rank", "after_requested_at", "after_job_id")
         return self.args | dict(zip(names, place, strict=True))
 
-    def when(self, place: Place | None) -> frozenset[str]:
+    def when(self, place: QueuePlace | None) -> frozenset[str]:
         """The flags likewise."""
         return self.flags if place is None else self.flags | {"after"}
 
@@ -231,7 +231,7 @@ class Claims(ClaimEnds):
                 cursor.judge(head, await self._time(query, place_of(last)))
         return sorted(taken.values(), key=_in_queue)
 
-    async def _time(self, query: _Query, place: Place | None) -> float:
+    async def _time(self, query: _Query, place: QueuePlace | None) -> float:
         """Seconds to find the first waiting job, from the head of the queue or behind a place."""
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -7,22 +7,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_id, clean_error
-from pandora_db.codecs.job_type import JobType
-from pandora_db.codecs.stage import (
-    STAGES,
-    Pipeline,
-    StageCode,
-    StageInfo,
-    StageKind,
-    check_stage,
-    live_range,
-    pipeline_of,
-    stage_info,
-    stage_of,
-)
+from pandora_db.codecs.stage import check_stage, live_range
 from pandora_db.errors import InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
+from pandora_db.models.job_type import JobType
+from pandora_db.models.pipeline import Pipeline, pipeline_of
+from pandora_db.models.stage import STAGES, StageCode, StageInfo, StageKind, stage_info, stage_of
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.held_claim import HeldClaim

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pandora_db.codecs.checks import check_text
 from pandora_db.codecs.claim import check_into, check_seconds
-from pandora_db.codecs.stage import MEMBERS, StageCode
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
 from pandora_db.models.limits import MAX_KEY
 from pandora_db.models.recovery import RecoveredJob, RecoveryReport
+from pandora_db.models.stage import MEMBERS, StageCode
 from pandora_db.store.operation import operation
 from pandora_db.store.repository import Repository
 
@@ -129,4 +129,4 @@ class Recovery(Repository):
         return jobs
 
     async def _leased(self) -> set[tuple[Any, ...]]:
-        return {tuple(row) for row in await self._session.read("find_leased", {})}
+        return {tuple(row) for row in await self._session.read("find_working_leases", {})}

@@ -23,7 +23,7 @@ SET ready = :into, attempt = attempt + 1, not_before = NULL,
 
 -- fragment: claim_recorded
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id)
-SELECT job_id, event_seq, updated_at, 12, ready, attempt, :owner, :operation_id
+SELECT job_id, event_seq, updated_at, {CLAIMED}, ready, attempt, :owner, :operation_id
 FROM json_each(:answered) AS claimed CROSS JOIN {schema}.jobs ON job_id = claimed.value;
 UPDATE {schema}.lease_tokens SET value = value + 1 WHERE json_array_length(:answered) > 0
 
@@ -60,7 +60,7 @@ RETURNING {job_columns}, lease_token, lease_owner;
 SELECT {job_columns}, lease_token, lease_owner FROM {schema}.jobs AS job
 WHERE ready = :into AND NOT archived AND lease_token IS NOT NULL
   AND :operation_id = (SELECT event.operation_id FROM {schema}.job_events AS event
-                       WHERE event.job_id = job.job_id AND event.kind = 12
+                       WHERE event.job_id = job.job_id AND event.kind = {CLAIMED}
                        ORDER BY event.seq DESC LIMIT 1)
 
 -- A transaction of SQLite has the only write turn already.
@@ -105,7 +105,7 @@ SET ready = CASE WHEN hold = 2 THEN coalesce(:cancelled, :stage) ELSE :stage END
     event_seq = event_seq + 1, updated_at = {now}
 WHERE job_id = :job_id AND lease_token = :token;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
-SELECT job_id, event_seq, updated_at, CASE WHEN ready IS :cancelled THEN 6 ELSE :kind END, ready, :attempt,
+SELECT job_id, event_seq, updated_at, CASE WHEN ready IS :cancelled THEN {CANCELLED} ELSE :kind END, ready, :attempt,
        :owner, :operation_id, :detail
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT job_id, ready FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pandora_db import InvalidInput, JobDb, JobRow, JobStatus, NotFound, Stage, UnknownCode
-from pandora_db.codecs.stage import STAGES, StageKind
 from pandora_db.models.limits import MAX_LIMIT
+from pandora_db.models.stage import STAGES, StageKind
 from pandora_db.testing import insert_job_at, make_job, seed
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ from pandora_db import (
     define_pipeline,
 )
 from pandora_db.codecs.claim import check_into, check_route
-from pandora_db.codecs.stage import STAGES, check_stage, live_range
+from pandora_db.codecs.stage import check_stage, live_range
 from pandora_db.models.pipeline import PIPELINES
+from pandora_db.models.stage import STAGES
 from tests.support.pipelines import Audiobook, define_audiobook
 
 GOOD = {
