@@ -12,7 +12,6 @@ from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
-    from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
 
@@ -70,15 +69,6 @@ class Crew:
         return sorted(
             attempt.claim.job_id for worker in self.workers for attempt in worker.attempts.values()
         )
-
-    def claims(self, job_id: int) -> list[Claim]:
-        """The claim on a job that is worked on here, if it is."""
-        return [
-            attempt.claim
-            for worker in self.workers
-            for attempt in worker.attempts.values()
-            if attempt.claim.job_id == job_id
-        ]
 
     async def wait_idle(self) -> None:
         """Wait until no job can be claimed and none is worked on here.

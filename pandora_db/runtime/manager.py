@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_path, check_text
-from pandora_db.codecs.claim import check_seconds
 from pandora_db.models.checks import check_tags
 from pandora_db.models.claim import Backoff
-from pandora_db.models.job import Job
 from pandora_db.models.job_type import JobType
 from pandora_db.models.limits import MAX_AUTHOR
 from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime.crew import Crew
 from pandora_db.runtime.definition import JobDefinition
+from pandora_db.runtime.dispatching import make_job
 from pandora_db.runtime.handle import JobHandle
 from pandora_db.runtime.job_handler import JobHandler
 from pandora_db.runtime.job_info import JobInfo
@@ -133,21 +131,12 @@ class JobManager:
             Serialization: a field cannot be kept.
         """
         definition = self.registry.definition_of(job)
-        wait = check_seconds(delay, "delay")
         job_id = await self.db.insert_job(
-            Job(
-                author=author or self._author,
-                job_type=JobType.TASK,
-                ready=TaskStage.QUEUED,
-                name=definition.name,
-                params=definition.pack(job),
-                priority=priority,
-                not_before=time.time() + wait if wait else None,
-                idempotency_key=idempotency_key,
-                max_attempts=max_attempts if definition.resumable else 1,
-                tags=tags,
+            make_job(
+                definition, job, author=author or self._author, priority=priority, delay=delay,
+                idempotency_key=idempotency_key, max_attempts=max_attempts, tags=tags,
             )
-        )
+        )  # fmt: skip
         self.crew.ring()
         return JobHandle(self.db, job_id, definition)
 
@@ -205,9 +194,7 @@ class JobManager:
             NotFound: there is no such job.
             InvalidTransition: it has ended.
         """
-        done = await self.db.pause_job(job_id)
-        await self._tell(job_id)
-        return done
+        return await self.db.pause_job(job_id)
 
     async def resume_job(self, job_id: int) -> None:
         """Let a paused job go on from its state; see `db.resume_job`."""
@@ -216,11 +203,4 @@ class JobManager:
 
     async def cancel_job(self, job_id: int) -> bool:
         """Cancel a job, in whatever process; see `db.cancel_job`."""
-        done = await self.db.cancel_job(job_id)
-        await self._tell(job_id)
-        return done
-
-    async def _tell(self, job_id: int) -> None:
-        """If it is worked on here, its handler need not wait for the heartbeat."""
-        if claims := self.crew.claims(job_id):
-            await self.db.renew_claims(claims)
+        return await self.db.cancel_job(job_id)

@@ -11,8 +11,8 @@ from pandora_db.runtime.notes import Notes
 from pandora_db.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
-    from pandora_db.store import Store
 
 log = logging.getLogger("pandora_db")
 
@@ -20,7 +20,7 @@ log = logging.getLogger("pandora_db")
 class Reporter:
     """Gathers progress and notes of one job; what was told last is always written."""
 
-    def __init__(self, db: Store, claim: Claim, every: float) -> None:
+    def __init__(self, db: JobDb, claim: Claim, every: float) -> None:
         self.notes = Notes(claim.job)
         self._db = db
         self._claim = claim
@@ -84,6 +84,7 @@ class Reporter:
                 self._claim, progress=progress.fraction, current_step=progress.step,
                 progress_data=data,
             )  # fmt: skip
+            self._db._tell(self._claim.job_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         except LeaseLost as error:
             self._claim.lose(error.reason)
         except PandoraDbError as error:  # the next one may get through; the last is told nowhere

@@ -170,7 +170,7 @@ class JobMoves(ClaimEnds):
         try:
             async with self._session.unit() as unit:
                 family = JobMoves(unit, self._leases)
-                return await family._cancel_family(job_id, call)  # noqa: SLF001 - our own
+                return await family._cancel_family(job_id, call)
         except OutcomeUnknown as error:
             raise OutcomeUnknown(UUID(call.id), "cancel_job") from error.__cause__
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pandora_db import (
     ExecutionFailed,
+    HandleClosed,
     Interrupted,
     InvalidInput,
     InvalidTransition,
@@ -236,3 +237,33 @@ async def test_what_cannot_be_dispatched_is_refused_and_changes_nothing(db: JobD
     with pytest.raises(InvalidInput):
         await jobs.dispatch(Copy(total=1), delay=-1)
     assert await jobs.list_jobs() == []
+
+
+async def test_a_result_is_awaited_without_looking_again_and_again(
+    db: JobDb, db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = db.get_jobs_by_ids
+
+    async def counted(ids: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look(ids)
+
+    monkeypatch.setattr(db, "get_jobs_by_ids", counted)
+    handle = await JobManager(db, REGISTRY).dispatch(Copy(total=60, slow=True))
+    async with JobDb.open(db_url) as other, JobManager(other, REGISTRY, **OPTIONS):
+        assert await handle.result(20) == FileCopyOutput(copied_count=60, total_bytes=0)
+
+    events = await db.history(handle.id)
+    assert looks <= len(events) + 2
+
+
+async def test_a_result_that_is_awaited_of_a_closed_handle_is_an_error(db_url: str) -> None:
+    async with JobDb.open(db_url) as db:
+        await db.init_schema()
+        handle = await JobManager(db, REGISTRY).dispatch(Copy(total=1))
+        waiting = asyncio.ensure_future(handle.result())
+        await asyncio.sleep(0.1)
+    with pytest.raises(HandleClosed):
+        await asyncio.wait_for(waiting, 5)
