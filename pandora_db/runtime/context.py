@@ -7,8 +7,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pandora_db.codecs.checks import check_int, clean_error
 from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
+from pandora_db.models.log import MAX_LEVEL, LogLine
 from pandora_db.runtime.checkpointing import Checkpointing
 from pandora_db.runtime.family import Family
 from pandora_db.runtime.progress import Progress
@@ -146,7 +148,13 @@ class JobContext:
         self._reporter.report(progress)
 
     def log(self, message: str, level: int = logging.INFO) -> None:
-        """Hand a line to the logger `pandora_db.jobs`, the job's id as `record.job_id`."""
+        """Keep a line in the job's log, which `db.logs(job_id)` reads; cheap to call.
+
+        Gathered as progress is, and the newest 1,000 lines of a job are kept. It goes to the logger
+        `pandora_db.jobs` too, at once, the job's id as `record.job_id`.
+        """
+        line = LogLine(clean_error(message, "message"), check_int(level, "level", 0, MAX_LEVEL))
+        self._reporter.log(line)
         log.log(level, "job %d: %s", self.job_id, message, extra={"job_id": self.job_id})
 
     def warn(self, message: str) -> None:

@@ -21,6 +21,7 @@ from pandora_db import (
     JobEvent,
     LeaseLost,
     Limits,
+    LogLine,
     PandoraDbError,
     Preset,
     Stage,
@@ -194,6 +195,9 @@ async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
     await note(store.claim_job(404, into=Stage.DOWNLOADING))
     trace.lines.append(await store.renew_claims(found) == found)
     await note(store.update_job(found[0], progress=0.5))
+    await note(store.append_logs(found[0], [LogLine("a"), LogLine("b", 30, 0.5)]))
+    await note(store.append_logs(found[0], [LogLine("c")], after=2))
+    await note(store.logs(ids[0], after=1))
     await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"x" * 90_000}))
     await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"y" * 900_000}))
     await note(store.save_checkpoint(found[0], {"n": {1, 3}, "raw": b"y" * 900_000}))

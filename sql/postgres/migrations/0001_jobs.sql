@@ -119,6 +119,18 @@ CREATE TABLE {schema}.job_children (
 );
 CREATE UNIQUE INDEX idx_job_children_child ON {schema}.job_children (child_id);
 
+-- What handlers say: the newest lines of each job. `seq` counts those that are gone too.
+CREATE TABLE {schema}.job_logs (
+    job_id  BIGINT NOT NULL,
+    seq     BIGINT NOT NULL,
+    at      TIMESTAMPTZ NOT NULL,
+    level   SMALLINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    stage   SMALLINT,
+    message TEXT NOT NULL,
+    PRIMARY KEY (job_id, seq)
+);
+
 CREATE TABLE {schema}.job_events (
     job_id       BIGINT NOT NULL,
     seq          INTEGER NOT NULL,
@@ -220,6 +232,7 @@ BEGIN
     FROM gone;
     DELETE FROM {schema}.job_events AS event USING gone WHERE event.job_id = gone.job_id;
     DELETE FROM {schema}.job_checkpoints AS checkpoint USING gone WHERE checkpoint.job_id = gone.job_id;
+    DELETE FROM {schema}.job_logs AS line USING gone WHERE line.job_id = gone.job_id;
     DELETE FROM {schema}.job_children AS child USING gone WHERE child.parent_id = gone.job_id;
     DELETE FROM {schema}.job_children AS child USING gone WHERE child.child_id = gone.job_id;
     PERFORM set_config('pandora_db.operation_id', '', TRUE);

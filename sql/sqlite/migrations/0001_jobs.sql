@@ -113,6 +113,18 @@ CREATE TABLE job_children (
 ) STRICT;
 CREATE UNIQUE INDEX idx_job_children_child ON job_children (child_id);
 
+-- What handlers say: the newest lines of each job. `seq` counts those that are gone too.
+CREATE TABLE job_logs (
+    job_id  INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      TEXT NOT NULL,
+    level   INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    stage   INTEGER,
+    message TEXT NOT NULL,
+    PRIMARY KEY (job_id, seq)
+) STRICT;
+
 -- AUTOINCREMENT: the number of an event that went with its job must not come again, or a watcher
 -- would take the new event for the old one.
 CREATE TABLE job_events (
@@ -194,6 +206,7 @@ BEGIN
     VALUES (OLD.job_id, strftime('%Y-%m-%d %H:%M:%f', 'now'), OLD.event_seq + 1, OLD.author, OLD.ready, OLD.attempt, OLD.guild_id);
     DELETE FROM job_events WHERE job_id = OLD.job_id;
     DELETE FROM job_checkpoints WHERE job_id = OLD.job_id;
+    DELETE FROM job_logs WHERE job_id = OLD.job_id;
     DELETE FROM job_children WHERE parent_id = OLD.job_id;
     DELETE FROM job_children WHERE child_id = OLD.job_id;
 END;
