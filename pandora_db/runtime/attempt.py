@@ -60,6 +60,7 @@ class Attempt:
         self._stopping = False
         self._asked_again = False
         self._asking: asyncio.Task[None] | None = None
+        self._refusing: asyncio.Task[None] | None = None
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
         self.outcome: Outcome | None = None
@@ -92,8 +93,9 @@ class Attempt:
             self._give_up()
         finally:
             self.claim.listener = None
-            if self._asking is not None:
-                self._asking.cancel()
+            for aside in (self._asking, self._refusing):
+                if aside is not None:
+                    aside.cancel()
 
     @contextmanager
     def _heard(self) -> Generator[None]:
@@ -159,10 +161,27 @@ class Attempt:
             self._cut()
         elif self.claim.hold is Hold.CANCEL:
             self._ask(ctx, "cancel")
-        elif self._resumable and self.claim.hold is Hold.PAUSE:
+        elif self.claim.hold is Hold.PAUSE and not self._resumable:
+            self._refuse_pause()
+        elif self.claim.hold is Hold.PAUSE:
             self._ask(ctx, "pause")
         elif self._resumable and self._stopping:
             self._ask(ctx, "shutdown")
+
+    def _refuse_pause(self) -> None:
+        """Take the request back, on the record: it would stand there and never be met."""
+        if self._refusing is None:
+            log.warning("job %d is not resumable: it is not paused", self.claim.job_id)
+            self._refusing = self._loop.create_task(self._take_back())
+
+    async def _take_back(self) -> None:
+        try:
+            await self._db.resume_job(self.claim.job_id)
+            await self._db.renew_claims([self.claim])
+        except PandoraDbError as error:
+            log.warning("the pause of job %d was not taken back: %s", self.claim.job_id, error)
+        finally:
+            self._refusing = None
 
     def _ask(self, ctx: JobContext, reason: str) -> None:
         ctx.interrupt(reason)

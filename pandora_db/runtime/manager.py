@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_path, check_text
+from pandora_db.errors import InvalidTransition
 from pandora_db.models.checks import check_tags
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
@@ -181,19 +182,22 @@ class JobManager:
 
     async def unknown_jobs(self) -> Counter[str]:
         """How many jobs wait whose name this registry does not know, by name."""
-        found: Counter[str] = Counter()
-        async for row in self.db.iter_jobs(stage=TaskStage.QUEUED, archived=False):
-            if row.name is None or not self.registry.has_job(row.name):
-                found[row.name or ""] += 1
-        return found
+        counts = await self.db.name_counts(TaskStage.QUEUED)
+        unknown = {name: n for name, n in counts.items() if not self.registry.has_job(name or "")}
+        return Counter({name or "": count for name, count in unknown.items()})
 
     async def pause_job(self, job_id: int) -> bool:
         """Pause a job, in whatever process; see `db.pause_job`.
 
         Raises:
             NotFound: there is no such job.
-            InvalidTransition: it has ended.
+            InvalidTransition: it has ended, or it is worked on and not resumable.
         """
+        row = await self.db.get_job(job_id)
+        name = row.name if row is not None and row.ready == TaskStage.RUNNING else None
+        if name and self.registry.has_job(name) and not self.registry.get(name).resumable:
+            advice = f"{name} is not resumable: cancel_job() ends it, or it runs to its end"
+            raise InvalidTransition(job_id, TaskStage.RUNNING.name, "paused", advice)
         return await self.db.pause_job(job_id)
 
     async def resume_job(self, job_id: int) -> None:

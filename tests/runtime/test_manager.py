@@ -267,3 +267,50 @@ async def test_a_result_that_is_awaited_of_a_closed_handle_is_an_error(db_url: s
         await asyncio.sleep(0.1)
     with pytest.raises(HandleClosed):
         await asyncio.wait_for(waiting, 5)
+
+
+@REGISTRY.job(name="steady", resumable=False)
+class Steady(BaseModel):
+    async def run(self, _ctx: JobContext) -> None:
+        seen.append(("steady", 0))
+        while not go:
+            await asyncio.sleep(0.005)
+
+
+go: list[bool] = []
+
+
+async def test_the_pause_of_a_running_job_that_is_not_resumable_is_refused(db: JobDb) -> None:
+    go.clear()
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Steady())
+        await wait_until(lambda: seen)
+        before = await db.history(handle.id)
+        with pytest.raises(InvalidTransition, match="steady is not resumable"):
+            await jobs.pause_job(handle.id)
+        assert await db.history(handle.id) == before
+        go.append(True)
+        await handle.result(10)
+
+    waiting = await JobManager(db, REGISTRY).dispatch(Steady())
+    assert await JobManager(db, REGISTRY).pause_job(waiting.id) is True
+
+
+async def test_a_manager_starts_beside_very_many_jobs_without_reading_them(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(author="mika", job_type=JobType.TASK, ready=TaskStage.QUEUED, name="unknown")
+    await db.insert_jobs([job] * 3000)
+    await db.insert_job(Job(author="mika", job_type=JobType.TASK, ready=TaskStage.QUEUED))
+    rows = 0
+    read = db._session.read
+
+    async def counted(name: str, *args: Any) -> Any:
+        nonlocal rows
+        found = await read(name, *args)
+        rows += len(found)
+        return found
+
+    monkeypatch.setattr(db._session, "read", counted)
+    assert await JobManager(db, REGISTRY).unknown_jobs() == {"unknown": 3000, "": 1}
+    assert rows == 2
