@@ -215,7 +215,7 @@ async def test_state_of_a_newer_version_fails_the_attempt_and_says_so(db: JobDb)
 
 async def test_what_is_known_is_listed(db: JobDb) -> None:
     jobs = JobManager(db, REGISTRY)
-    assert [kind.name for kind in jobs.list_job_types()] == ["copy", "once", "wrong"]
+    assert [kind.name for kind in jobs.list_job_types()] == ["copy", "once", "steady", "wrong"]
     assert jobs.get_job_schema("copy") is not None
     assert jobs.get_job_schema("index") is None
     assert await jobs.list_jobs() == []
