@@ -21,8 +21,9 @@ from pandora_db.errors import InvalidInput, PandoraDbError
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
+from pandora_db.services.lookout import Lookout, Seeker
 from pandora_db.services.sweeper import Sweeper
-from pandora_db.services.watch import Lookout, Watch
+from pandora_db.services.watch import Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
@@ -237,16 +238,17 @@ class JobDb(Store):
         self._driver.guard.check("watch")
         if job_id is not None and guild_id is not None:
             raise InvalidInput("job_id and guild_id are both given; expected one", field="guild_id")
-        return self._lookout.watch(
+        return Watch(
+            self._lookout,
             job_id=None if job_id is None else check_id(job_id),
             guild_id=None if guild_id is None else check_id(guild_id, "guild_id"),
             after=after,
         )
 
-    def _listen(self, stages: Iterable[int], call: Callable[[], None]) -> Callable[[], None]:
-        """For worker loops: see `Lookout.listen`."""
-        self._driver.guard.check("listen")
-        return self._lookout.listen(stages, call)
+    def _seek(self, stages: Iterable[int], call: Callable[[], None]) -> Seeker:
+        """For worker loops: see `Lookout.seek`."""
+        self._driver.guard.check("seek")
+        return self._lookout.seek(stages, call)
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"

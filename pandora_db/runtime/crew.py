@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -32,7 +32,6 @@ class Crew:
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
         self._db = db
         self._terms = terms
-        self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._begun = False
         self.workers = [
@@ -46,9 +45,7 @@ class Crew:
         self._begun = True
         for worker in self.workers:
             # No method for users of the handle; polling goes on beside it.
-            undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            self._unlisten.append(undo)
-            worker.start()
+            worker.start(self._db._seek([worker.work.waiting], worker.bell.ring))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return self
 
     async def __aexit__(
@@ -106,8 +103,6 @@ class Crew:
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), self._terms.shutdown_timeout
-        for undo in self._unlisten:
-            undo()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:

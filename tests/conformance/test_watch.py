@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pandora_db import EventKind, HandleClosed, InsideTransaction, InvalidInput, JobDb, Stage, Watch
-from pandora_db.services import watch as service
+from pandora_db.services import lookout
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
 
@@ -81,7 +81,7 @@ async def test_watch_goes_on_after_a_cursor_in_another_handle(db: JobDb, db_url:
 
 async def test_watch_in_parts_misses_nothing(db: JobDb, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader far behind, windows of a few events, one transaction larger than a window."""
-    monkeypatch.setattr(service, "WINDOW", 7)
+    monkeypatch.setattr(lookout, "WINDOW", 7)
     async with db.watch() as watch:
         cursor = watch.cursor
         ids = await db.insert_jobs([make_job() for _ in range(40)])
@@ -199,7 +199,7 @@ async def test_watch_refuses_the_cursor_of_another_database(db: JobDb) -> None:
 
 async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
     told = asyncio.Event()
-    undo = db._listen([Stage.DOWNLOADED], told.set)
+    seeker = db._seek([Stage.DOWNLOADED], told.set)
     async with asyncio.timeout(5):
         await told.wait()  # nobody has looked yet
     told.clear()
@@ -211,7 +211,7 @@ async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
     async with asyncio.timeout(5):
         await told.wait()
 
-    undo()
+    seeker.end()
     await wait_until(lambda: db._lookout._task is not None and db._lookout._task.done())
 
 

@@ -31,6 +31,7 @@ from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
+from pandora_db.drivers.sqlite.neighbours import Neighbours
 from pandora_db.drivers.sqlite.pulse import SqlitePulse
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
@@ -94,6 +95,9 @@ class SqliteDriver:
         self._writer = Lane(writer, worker.write_all, self._settings, self._path)
         self._reader = self._writer
         self._lanes = (self._writer,)
+        self._neighbours = Neighbours(None if self._memory else self._path)
+        self._changes = writer.changes
+        self._writer.on_release = self._released
         if not self._memory:
             reader = await self._connect(_READER_PRAGMAS)
             self._reader = Lane(reader, Worker(self.queries).read_all, self._settings, self._path)
@@ -131,6 +135,8 @@ class SqliteDriver:
     async def _disconnect(self) -> None:
         # The reader first: the last connection to go folds the WAL into the file.
         lanes, self._lanes = self._lanes, ()
+        for lane in lanes:
+            lane.on_release = None
         await finish(_close(lanes))
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> list[Row]:
@@ -167,7 +173,15 @@ class SqliteDriver:
 
     def bell(self, ring: Callable[[], None]) -> SqliteBell:
         """See `Driver.bell`."""
-        return SqliteBell(self._path, self._writer, self._in_reader, ring)
+        path = None if self._memory else self._path
+        return SqliteBell(path, self._neighbours, self._in_reader, lambda: self._writer.busy, ring)
+
+    def _released(self) -> None:
+        # The connection of `:memory:` reads too, and a look must not ring for the next one.
+        changes = self._writer.hop.changes
+        if changes != self._changes:
+            self._changes = changes
+            self._neighbours.tell()
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""

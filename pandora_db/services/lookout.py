@@ -1,0 +1,280 @@
+"""The reader of a handle: it hands what happens to jobs to those who watch or seek jobs.
+
+It looks for new events when something rings and, because a ring may be lost, at intervals. It hands
+each window of events to those who listen. A watcher that is slow or has just come reads from its
+own place in the history until it is where the reader is, so nobody's queue grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+from weakref import WeakSet
+
+from pandora_db.drivers.base import Driver, Row
+from pandora_db.errors import (
+    ConnectionFailed,
+    HandleClosed,
+    LockTimeout,
+    PandoraDbError,
+    PoolTimeout,
+    StatementTimeout,
+    TransactionAborted,
+    UnknownCode,
+)
+from pandora_db.models.cursor import Place
+from pandora_db.models.event import EventKind, JobEvent
+
+if TYPE_CHECKING:
+    from pandora_db.services.watch import Watch
+
+log = logging.getLogger("pandora_db")
+
+WINDOW = 1000
+"""Events that are read at once, and that may wait for a watcher."""
+PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
+SOON, LATER = 0.05, 1.0  # seconds between the attempts to reach a database that is away
+
+
+class Seen(NamedTuple):
+    """An event with the guild of its job and its place in a window."""
+
+    event: JobEvent
+    guild_id: int | None
+    place: Place
+
+
+class Lookout:
+    """The reader of a handle; it runs as long as somebody watches."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.mark = ""
+        self._watches: WeakSet[Watch] = WeakSet()
+        self.seekers: list[Seeker] = []
+        self.resting = False
+        self._askers: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._rung = asyncio.Event()
+        self._closed = False
+        self._origin: str | None = None
+
+    def seek(self, stages: Iterable[int], call: Callable[[], None]) -> Seeker:
+        """Have `call` called when a job may have become claimable at these stages, until `end`.
+
+        A job whose time comes later (`not_before`, a retry with a delay) is told of when it is put
+        off, not when it is due.
+        """
+        self._start()
+        seeker = Seeker(self, frozenset(stages), call)
+        self.seekers.append(seeker)
+        return seeker
+
+    def ring(self) -> None:
+        """Something may have happened."""
+        self._rung.set()
+
+    async def admit(self, watch: Watch) -> None:
+        """Let `watch` hear; returns when the mark is at or behind all that is committed now."""
+        self._watches.add(watch)
+        asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._start()
+        self.ring()
+        await asker
+
+    def leave(self, watch: Watch) -> None:
+        """Let `watch` hear no more; the reader ends when it was the last."""
+        self._watches.discard(watch)
+        self.ring()
+
+    async def origin(self) -> str:
+        """Which database this is."""
+        if self._origin is None:
+            ((self._origin,),) = await self.driver.read("watch_origin", {})
+        assert self._origin is not None  # noqa: S101 - the column is NOT NULL
+        return self._origin
+
+    async def window(self, lower: str, bound: str | None) -> tuple[bool, bool, str]:
+        """What follows a mark: whether anything does, whether more than a window, and its end."""
+        args = {"lower": lower, "bound": bound, "limit": WINDOW}
+        ((anything, more, upper, _),) = await self.driver.read("watch_window", args)
+        while more:
+            args = {"lower": lower, "upper": upper, "bound": bound}
+            ((further,),) = await self.driver.read("watch_closure", args)
+            if further is None:
+                break
+            upper = further
+        return bool(anything), bool(more), upper
+
+    async def close(self) -> None:
+        """End: watchers hand out what they have, then stop."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for asker in self._askers:
+            if not asker.done():
+                asker.set_exception(HandleClosed("the handle was closed"))
+        for watch in list(self._watches):
+            watch.end()
+
+    @property
+    def _wanted(self) -> bool:
+        return bool(self._watches or self.seekers or self._askers)
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether anybody would be told of news: workers that have enough to do need not be."""
+        return bool(self._watches or self._askers) or any(one.seeking for one in self.seekers)
+
+    def _start(self) -> None:
+        if self._closed:
+            raise HandleClosed("watch was called on a handle that is closed")
+        if self._task is None or self._task.done():
+            self.mark = ""
+            # Not in the caller's context, which may later be that of an open transaction.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=Context())
+
+    async def _run(self) -> None:
+        bell = self.driver.bell(self.ring)
+        try:
+            failures = 0
+            while self._wanted:
+                await self._rest()
+                askers, self._askers = self._askers, []
+                self._rung.clear()
+                try:
+                    news = await self._look()
+                    while news and await self._look():
+                        pass
+                except PASSING as error:
+                    self._askers = askers + self._askers
+                    if not failures:
+                        log.warning("watching: %s; looking again", error)
+                    failures += 1
+                    await asyncio.sleep(min(SOON * 2 ** min(failures, 10), LATER))
+                except PandoraDbError as error:
+                    if not askers and not failures:
+                        log.warning("watching: %s; looking again", error)
+                    failures += 1
+                    _answer(askers, error)
+                    await asyncio.sleep(LATER)
+                except Exception:  # one look may fail, not all that follow
+                    log.exception("watching failed; looking again")
+                    self._askers = askers + self._askers
+                    await asyncio.sleep(LATER)
+                else:
+                    failures = 0
+                    _answer(askers, None)
+                    bell.looked(news=news)
+                    if self._wanted:
+                        await self._rung.wait()
+        finally:
+            await bell.close()
+
+    async def _rest(self) -> None:
+        """Let everything pass while all workers are busy and nobody watches."""
+        while self._wanted and not self._awaited:
+            self.resting = True
+            self._rung.clear()
+            await self._rung.wait()
+            if not self._awaited:
+                self.mark = ""  # something went by unread
+        self.resting = False
+
+    async def _look(self) -> bool:
+        """Hand out the next window; whether there was one."""
+        if not self.mark:
+            ((self.mark,),) = await self.driver.read("watch_now", {})
+            for seeker in self.seekers:
+                seeker.call()
+            return False
+        lower = self.mark
+        if not self._watches:
+            return await self._look_for_stages(lower)
+        anything, _, upper = await self.window(lower, None)
+        if not anything:
+            return False
+        args = {"lower": lower, "upper": upper, "limit": 2 * WINDOW + 1}
+        rows = await self.driver.read("watch_events", args)
+        seen = None if len(rows) > 2 * WINDOW else [decode(row) for row in rows]
+        self.mark = upper
+        for watch in self._watches:
+            watch.hear(lower, upper, seen)
+        for seeker in self.seekers:
+            if seen is None or any(one.event.stage in seeker.stages for one in seen):
+                seeker.call()
+        return True
+
+    async def _look_for_stages(self, lower: str) -> bool:
+        """The same where workers alone are told: where something happened is all they need."""
+        args: dict[str, object] = {"lower": lower, "bound": None, "limit": WINDOW}
+        ((anything, more, upper, stages),) = await self.driver.read("watch_window", args)
+        if more:  # as if it had begun now
+            self.mark = ""
+            return True
+        if anything:
+            self.mark = upper
+            found = set(map(int, stages.split(","))) if stages else frozenset()
+            for seeker in self.seekers:
+                if not seeker.stages.isdisjoint(found):
+                    seeker.call()
+        return bool(anything)
+
+
+class Seeker:
+    """Somebody who takes jobs at some stages, and is to be told when one comes to wait there."""
+
+    __slots__ = ("_lookout", "call", "seeking", "stages")
+
+    def __init__(self, lookout: Lookout, stages: frozenset[int], call: Callable[[], None]) -> None:
+        self.stages = stages
+        self.call = call
+        self.seeking = True
+        self._lookout = lookout
+
+    def seek(self) -> None:
+        """It has found less than it could take."""
+        self.seeking = True
+        if self._lookout.resting:
+            self._lookout.ring()
+
+    def rest(self) -> None:
+        """It has enough to do: nobody need look on its behalf."""
+        self.seeking = False
+
+    def end(self) -> None:
+        """Tell it no more."""
+        if self in self._lookout.seekers:
+            self._lookout.seekers.remove(self)
+        self._lookout.ring()
+
+
+def decode(row: Row) -> Seen:
+    """A row of `watch_events`."""
+    job_id, seq, at, kind, stage, attempt, owner, operation_id, detail, previous = row[:10]
+    try:
+        known = EventKind(kind)
+    except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
+        known = EventKind.RECORDED
+    event = JobEvent(
+        job_id, seq, at, known, stage, attempt, owner,
+        None if operation_id is None else UUID(operation_id), detail, previous,
+    )  # fmt: skip
+    return Seen(event, row[10], (row[11], job_id, row[12], seq))
+
+
+def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:
+    for asker in askers:
+        if asker.done():
+            continue
+        if error is None:
+            asker.set_result(None)
+        else:
+            asker.set_exception(error)
