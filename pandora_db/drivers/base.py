@@ -122,8 +122,11 @@ class Driver(Session, Protocol):
         """A way to the database that needs neither the event loop nor a turn in its queues."""
         ...
 
-    def bell(self, ring: Callable[[], None]) -> Bell:
-        """What calls `ring` after commits of this handle, and when to look for those of others."""
+    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> Bell:
+        """What calls `ring` after commits of this handle, and when to look for those of others.
+
+        It calls `arrive` where it knows the stages that jobs of others came to.
+        """
         ...
 
 

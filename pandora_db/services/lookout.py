@@ -78,6 +78,13 @@ class Lookout:
         """Something may have happened."""
         self._rung.set()
 
+    def arrive(self, stages: Iterable[int]) -> None:
+        """Something has happened, at these stages at least: who seeks there need not wait."""
+        for seeker in self.seekers:
+            if seeker.seeking and not seeker.stages.isdisjoint(stages):
+                seeker.call()
+        self.ring()
+
     async def admit(self, watch: Watch) -> None:
         """Let `watch` hear; returns when the mark is at or behind all that is committed now."""
         self._watches.add(watch)
@@ -142,7 +149,7 @@ class Lookout:
             self._task = loop.create_task(self._run(), context=Context())
 
     async def _run(self) -> None:
-        bell = self.driver.bell(self.ring)
+        bell = self.driver.bell(self.ring, self.arrive)
         try:
             failures = 0
             while self._wanted:
@@ -221,7 +228,7 @@ class Lookout:
             return True
         if anything:
             self.mark = upper
-            found = set(map(int, stages.split(","))) if stages else frozenset()
+            found = {int(stage) for stage in (stages or "").split(",") if stage}
             for seeker in self.seekers:
                 if not seeker.stages.isdisjoint(found):
                     seeker.call()

@@ -10,7 +10,7 @@ import pytest
 
 from pandora_db import JobDb, Stage
 from pandora_db.drivers.postgres import bell
-from pandora_db.drivers.postgres.notifier import channel, makes_events
+from pandora_db.drivers.postgres.notifier import channel, makes_events, read, written
 from pandora_db.sqlfiles import Catalogue
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
@@ -169,6 +169,14 @@ async def test_schemas_have_channels_of_their_own(url: str) -> None:
             assert await take(watch, 0) == []
             job_id = await other.insert_job(make_job())
             assert await take(watch, 1) == [job_id]
+
+
+def test_a_notification_says_who_and_where() -> None:
+    assert read(written("0a1b", {4, 0})) == ("0a1b", [0, 4])
+    assert read(written("0a1b", ())) == ("0a1b", [])
+    assert read(written("0a1b", set(range(1000)))) == ("0a1b", [])
+    for strange in ("", " ", "x y -1 ² 5", "\n"):
+        assert all(isinstance(stage, int) for stage in read(strange)[1])
 
 
 def test_what_makes_events_is_known_by_its_text() -> None:

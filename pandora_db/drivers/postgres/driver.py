@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -275,13 +275,17 @@ class PostgresDriver:
         """See `Driver.pulse`."""
         return PostgresPulse(self._connect, self.queries, self._target)
 
-    def bell(self, ring: Callable[[], None]) -> PostgresBell:
+    def bell(
+        self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]
+    ) -> PostgresBell:
         """See `Driver.bell`."""
         notifier = self._notifier
         if notifier is None or self._settings.pgbouncer:  # there LISTEN would be another client's
             return PostgresBell(self._pool, ring, None)
         name, ping = channel(self._settings.schema), self.queries.get("ping").text
-        listen = partial(Listener, self._connect, name, notifier.sender, ping, ring)
+        listen = partial(
+            Listener, self._connect, name, notifier.sender, ping, ring=ring, arrive=arrive
+        )
         return PostgresBell(self._pool, ring, listen)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:

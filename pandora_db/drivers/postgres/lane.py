@@ -40,6 +40,7 @@ _WORTH_A_FLIGHT = 20
 # Where others keep the server busy too (claims beside the ends of claims, say), one large flight
 # gets 1.1 times as much done as several small ones. They count as busy for so many flights.
 _COMPANY = 8
+_STAGES = ("ready", "stage")  # the parameters that say where a job comes to
 Outcome = Row | PandoraDbError | None
 
 
@@ -70,6 +71,7 @@ class Lane:
         query = queries.get(name)
         self._text = query.text
         self._makes_events = makes_events(query.text)
+        self._stage = next((one for one in _STAGES if one in query.parameters), None)
         self._bind = query.statements[0].bind
         again = queries.get(name, REPEATED & queries.flags(name))
         self._text_again = again.text
@@ -144,7 +146,7 @@ class Lane:
         else:
             self._pool.give(connection)
             if self._makes_events:
-                self._pool.committed()
+                self._pool.committed(self._stages_of((args,)))
             return rows[0][1:] if rows else None
         finally:
             self._alone = False
@@ -317,11 +319,15 @@ class Lane:
         columns = as_columns([bind(call.args) for call in batch])
         rows = await connection.fetch(self._text_again if repeated else self._text, *columns)
         if self._makes_events:
-            self._pool.committed()
+            self._pool.committed(self._stages_of(call.args for call in batch))
         outcomes: list[Outcome] = [None] * len(batch)
         for row in rows:
             outcomes[row[0] - 1] = row[1:]
         return outcomes
+
+    def _stages_of(self, calls: Iterable[Args]) -> set[int]:
+        stage = self._stage
+        return set() if stage is None else {args[stage] for args in calls}
 
     def _give_up(self, call: _Call, failure: Exception) -> PandoraDbError:
         if call.lost is not None:

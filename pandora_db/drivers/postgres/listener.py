@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from pandora_db.drivers.postgres.errors import LOST
+from pandora_db.drivers.postgres.notifier import read
 from pandora_db.errors import PandoraDbError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _PATIENCE = 1.0  # seconds to part in peace
 
 
 class Listener:
-    """Calls `ring` for each notification of another handle, and whenever one may have been lost.
+    """Calls `arrive` for each notification of another handle, and `ring` if one may be lost.
 
     Attributes:
         up: whether it hears; notifications are hints, and polling is the truth either way.
@@ -37,7 +38,9 @@ class Listener:
         channel: str,
         deaf_to: str,
         ping: str,
+        *,
         ring: Callable[[], None],
+        arrive: Callable[[Iterable[int]], None],
     ) -> None:
         self.up = False
         self._connect = connect
@@ -45,6 +48,7 @@ class Listener:
         self._deaf_to = deaf_to
         self._ping = ping
         self._ring = ring
+        self._arrive = arrive
         self._gone = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -91,9 +95,10 @@ class Listener:
             await connection.execute(self._ping, timeout=_CHECK)
 
     def _hear(self, *heard: object) -> None:
-        *_, sender = heard
+        *_, payload = heard
+        sender, stages = read(str(payload))
         if sender != self._deaf_to:
-            self._ring()
+            self._arrive(stages)
 
 
 async def _part(connection: Connection) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import re
 import secrets
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db")
 
-_FIRST, _MOST = 0.005, 0.05
+_FIRST, _GROWTH, _MOST = 0.005, 4, 0.5
 """Seconds between two notifications, at first and at last; a pause without news begins anew."""
 _LONGEST_NAME = 63
+_FEW = 20
 _MAKES_EVENTS = re.compile(r"INSERT INTO \S+\.job_events|DELETE FROM \S+\.jobs\b")
 
 
@@ -45,6 +47,17 @@ def makes_events(text: str) -> bool:
     return _MAKES_EVENTS.search(text) is not None
 
 
+def written(sender: str, stages: Collection[int]) -> str:
+    """What is sent: who has committed, and where jobs came to if those are few stages."""
+    return " ".join([sender, *map(str, sorted(stages))]) if len(stages) <= _FEW else sender
+
+
+def read(payload: str) -> tuple[str, list[int]]:
+    """The same read; what else somebody may have sent to the channel tells no stage."""
+    sender, *stages = payload.split(" ")
+    return sender, [int(stage) for stage in stages if stage.isdecimal()]
+
+
 class Notifier:
     """Notifies for one handle, in a task that lives while there is something to tell."""
 
@@ -53,15 +66,18 @@ class Notifier:
         self._pool = pool
         query = queries.get("notify")
         self._text = query.text
-        self._values = query.statements[0].bind({"channel": channel(schema), "sender": self.sender})
+        self._bind = query.statements[0].bind
+        self._channel = channel(schema)
+        self._stages: set[int] = set()
         self._loop = asyncio.get_running_loop()
         self._news = False
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def tell(self) -> None:
-        """There is news: let the others know soon."""
+    def tell(self, stages: Iterable[int]) -> None:
+        """There is news, at these stages if that is known: let the others know soon."""
         self._news = True
+        self._stages.update(stages)
         if self._task is None:
             self._task = self._loop.create_task(self._run())
 
@@ -84,13 +100,15 @@ class Notifier:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._hurry.wait()
-                pause = min(2 * pause, _MOST)
+                pause = min(_GROWTH * pause, _MOST)
         finally:
             self._task = None
 
     async def _notify(self) -> None:
+        stages, self._stages = self._stages, set()
+        args = {"channel": self._channel, "payload": written(self.sender, stages)}
         try:
             async with self._pool.connection(counted=False) as connection:
-                await connection.fetchrow(self._text, *self._values)
+                await connection.fetchrow(self._text, *self._bind(args))
         except (PandoraDbError, asyncpg.PostgresError, *LOST) as error:  # they poll
             log.debug("nobody was notified: %s", error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -80,12 +80,12 @@ class Pool:
         while len(self._born) < self._settings.pool_min:
             self.give(await self._wait(self._loop.create_future()))
 
-    def committed(self) -> None:
-        """To be called after each commit that others may watch."""
+    def committed(self, stages: Iterable[int] = ()) -> None:
+        """To be called after each commit that others may watch; where jobs came to, if known."""
         if self.on_commit is not None:
             self.on_commit()
         if self.notifier is not None:
-            self.notifier.tell()
+            self.notifier.tell(stages)
 
     def try_take(self) -> Connection | None:
         """An idle connection, if there is one and nobody waits for it."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -171,8 +171,9 @@ class SqliteDriver:
         """See `Driver.pulse`."""
         return SqlitePulse(self._writer.hop, self.queries, self._path)
 
-    def bell(self, ring: Callable[[], None]) -> SqliteBell:
-        """See `Driver.bell`."""
+    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> SqliteBell:
+        """See `Driver.bell`; a file tells no more than that it was written to."""
+        del arrive
         path = None if self._memory else self._path
         return SqliteBell(path, self._neighbours, self._in_reader, lambda: self._writer.busy, ring)
 
