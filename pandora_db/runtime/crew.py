@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.runtime.data_dirs import DataDirs
+from pandora_db.runtime.retention import Retention
 from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ class Crew:
         self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._begun = False
+        self._retention: Retention | None = None
+        if terms.data_root is not None and terms.keep_data is not None:
+            dirs = DataDirs(terms.data_root, db._leases.origin)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self._retention = Retention(db, dirs, terms.keep_data)
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
@@ -56,6 +62,8 @@ class Crew:
             undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             self._unlisten.append(undo)
             worker.start()
+        if self._retention is not None:
+            self._retention.start()
         return self
 
     async def __aexit__(
@@ -134,6 +142,8 @@ class Crew:
         began, most = loop.time(), self._terms.shutdown_timeout
         for undo in self._unlisten:
             undo()
+        if self._retention is not None:
+            await self._retention.stop()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:
