@@ -34,10 +34,14 @@ class Crew:
 
     Ending is graceful: handlers are asked to stop, keep their state, and their jobs are given back;
     after a while they are cancelled; what remains is left to its lease.
+
+    Attributes:
+        db: the handle.
+        workers: one for each stage.
     """
 
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
-        self._db = db
+        self.db = db
         self._terms = terms
         self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
@@ -59,7 +63,7 @@ class Crew:
             await self._count_elsewhere("they come here if their leases run out")
         for worker in self.workers:
             # No method for users of the handle; polling goes on beside it.
-            undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            undo = self.db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             self._unlisten.append(undo)
             worker.start()
         if self._retention is not None:
@@ -98,7 +102,7 @@ class Crew:
             try:
                 waits = "waiting until their leases are renewed or run out"
                 if await self._count_elsewhere(waits):
-                    for job in (await self._db.recover(wait=_LONGEST)).jobs:
+                    for job in (await self.db.recover(wait=_LONGEST)).jobs:
                         log.warning("recovered %s", job)
             except HandleClosed:
                 return
@@ -109,9 +113,16 @@ class Crew:
                 await self._quiet()
                 return
 
+    async def wait_settled(self) -> None:
+        """Wait until no job can be claimed, and what is worked on here waits for other jobs."""
+        await self._until(lambda worker: worker.settled)
+
     async def _quiet(self) -> None:
+        await self._until(lambda worker: worker.idle)
+
+    async def _until(self, quiet: Callable[[Worker], bool]) -> None:
         self.ring()
-        while not all(worker.idle for worker in self.workers):
+        while not all(map(quiet, self.workers)):
             self._changed.clear()
             await self._changed.wait()
 
@@ -119,7 +130,7 @@ class Crew:
         """How many jobs are at work at our stages and not by us; says so in the log."""
         count = -len(self.running)
         for stage in {worker.work.working for worker in self.workers}:
-            count += await self._db.count_jobs(stage=stage, archived=False)
+            count += await self.db.count_jobs(stage=stage, archived=False)
         if count > 0:
             log.info("%d jobs are at work elsewhere: %s", count, what)
         return max(count, 0)
