@@ -198,8 +198,14 @@ class JobManager:
             InvalidTransition: it has ended, or it is worked on and not resumable.
         """
         row = await self.db.get_job(job_id)
-        name = row.name if row is not None and row.ready == TaskStage.RUNNING else None
-        if name and self.registry.has_job(name) and not self.registry.get(name).resumable:
+        running = row is not None and row.status is JobStatus.RUNNING
+        name = row.name if row is not None and row.job_type == JobType.TASK else None
+        if (
+            running
+            and name
+            and self.registry.has_job(name)
+            and not self.registry.get(name).resumable
+        ):
             advice = f"{name} is not resumable: cancel_job() ends it, or it runs to its end"
             raise InvalidTransition(job_id, TaskStage.RUNNING.name, "paused", advice)
         return await self.db.pause_job(job_id)
