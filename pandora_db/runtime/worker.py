@@ -66,7 +66,14 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether it looked, found nothing, and nothing is under way."""
-        return self._found_nothing and not self.attempts and not self.bell.rung
+        return self.settled and not self.attempts
+
+    @property
+    def settled(self) -> bool:
+        """The same, but for handlers that wait for other jobs."""
+        if not self._found_nothing or self.bell.rung:
+            return False
+        return all(attempt.hand.is_lent for attempt in self.attempts.values())
 
     @property
     def free(self) -> int:
