@@ -44,10 +44,12 @@ async def check(url: str, folder: Path) -> Findings:
         jobs = {row[0]: Row(*row) for row in rows}
         histories = await read_histories(watch)
         Rows(chronicle, jobs, histories, found).check()
-        Claims(chronicle, histories, found).check()
+        claims = Claims(chronicle, histories, found)
+        claims.check()
         for row in jobs.values():
             found.expect("I6", "a lease is left", row.lease_token is None, row)
-        Saves(chronicle, found).check(await _read_stored(watch), histories)
+        stored = await _read_stored(watch)
+        Saves(chronicle, found).check(stored, histories, claims.ended())
         check_leases(chronicle, found)
         check_calls(chronicle, found)
         await check_files(watch, found)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pandora_db import EventKind
-from tests.faults.chronicle import ENDS, EPSILON
+from tests.faults.chronicle import ENDS, EPSILON, WRITES
 from tests.faults.oracle import RECOVERY, percentiles
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 K = EventKind
 ENDED = {K.FINISHED, K.RETRYING, K.FAILED, K.SNOOZED, K.RELEASED, K.CANCELLED, *RECOVERY}
-WRITES = ("save_checkpoint", "update_job")
 
 
 @dataclass(slots=True)
@@ -71,6 +70,15 @@ class Claims:
             self._again(job_id, executions)
         self._stuck()
         self._handlers()
+
+    def ended(self) -> dict[tuple[int, int], float]:
+        """When each claim was over, by job and token."""
+        return {
+            (job_id, one.token): one.until
+            for job_id, executions in self._executions.items()
+            for one in executions
+            if one.token is not None
+        }
 
     def _of(self, history: Sequence[Event]) -> Iterator[Execution]:
         now: Execution | None = None
@@ -166,12 +174,10 @@ class Claims:
         """Which fault kept the worker from renewing the lease; nothing if none did."""
         assert one.end is not None
         start, until = one.began.at - EPSILON, one.end.at + EPSILON
-        if life.died is not None and life.died < until:
-            return "a kill" if life.killed else "a shutdown"
+        if life.killed and life.died is not None and life.died < until:
+            return "a kill"
         if any(since < until and then > start for since, then in life.pauses):
             return "a pause of the process"
-        if life.ending is not None and life.ending < until:
-            return "a shutdown"
         if any(start < at < until for at in life.cuts):
             return "a cut connection"
         if one.token is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pandora_db import EventKind, Stage
 from tests.faults.check_rows import NOTHING_DONE
+from tests.faults.chronicle import ENDS, EPSILON, WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,16 +29,38 @@ class Saves:
         self._loads = [call for call in chronicle.of("load_checkpoint") if call.acked]
         for call in chronicle.of("save_checkpoint"):
             self._written[self._place(call)].append(call)
+        # A write that was accepted proves that the claim still counted.
+        self._proofs: dict[tuple[int, int], float] = {}
+        for call in chronicle.of(*ENDS, *WRITES):
+            if call.acked:
+                self._proofs[call.place] = max(call.began, self._proofs.get(call.place, 0.0))
         for calls in self._written.values():
             calls.sort(key=lambda call: (call.facts["token"], call.began))
             found.figures["checkpoints acknowledged"] += sum(call.acked for call in calls)
 
-    def check(self, stored: Stored, histories: Histories) -> None:
-        """What was loaded by attempts, and what is `stored` in the end: a digest or an error."""
+    def check(
+        self, stored: Stored, histories: Histories, ended: dict[tuple[int, int], float]
+    ) -> None:
+        """What was loaded by attempts, and what is `stored` in the end: a digest or an error.
+
+        Args:
+            stored: by job and stage.
+            histories: of every job.
+            ended: when each claim was over, by job and token.
+        """
         for call in self._loads:
+            written = self._written[self._place(call)]
+            assert call.ended is not None
+            proven = self._proofs.get(call.place, 0.0) >= call.ended
+            if not proven and ended.get(call.place, 0.0) < call.ended + EPSILON:
+                # Nobody looks at the lease of who only reads: by now the job may be far on.
+                self._found.figures["checkpoints read under a lost claim"] += 1
+                known = {None, *(save.facts["sha"] for save in written)}
+                self._found.expect("I8", "nobody wrote it", call.result["sha"] in known, call)
+                continue
             before = [
                 save
-                for save in self._written[self._place(call)]
+                for save in written
                 if (save.facts["token"], save.began) < (call.facts["token"], call.began)
             ]
             self._compare(before, call.result["sha"], str(call))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENDS = ("finish_job", "fail_job", "snooze_job", "release_job")
+WRITES = ("save_checkpoint", "update_job")
 EPSILON = 0.05
 """Seconds by which the clocks of the database and of the processes, all on one machine, differ."""
 

@@ -36,7 +36,8 @@ SETTINGS = Settings(
 HANDS = 3
 STEPS = 4
 DOOMED = "doomed"  # the author of a job that fails for good at the stage message_id
-TIMEOUT = 2.5
+TIMEOUT = 6.0
+SLOW = 1.4 * LEASE  # seconds that some steps take: their lease has to be renewed
 FATES = {
     "raised": 0.03, "answered Fail": 0.02, "snoozed": 0.03, "hung": 0.005, "went on": 0.01,
 }  # fmt: skip
@@ -88,6 +89,8 @@ class StageWorkers:
         while state["done"] < STEPS:
             await ctx.check_interrupt()
             await self._step(0.15)
+            if chance.random() < 0.005:
+                await asyncio.sleep(SLOW)
             size = chance.choice((100, 100, 1000, 1000, 20_000))
             if chance.random() < 0.02:  # too large for one segment
                 size = 400_000
