@@ -167,7 +167,8 @@ class Claims:
         else:
             why = self._why_recovered(one, life)
             holds = bool(why)
-        self._found.figures[f"executions ended by {why}"] += holds
+        if holds:
+            self._found.figures[f"executions ended by {why}"] += 1
         self._found.expect("I7", "executed again without a fault", holds, one)
 
     def _why_recovered(self, one: Execution, life: Life) -> str:

@@ -43,35 +43,37 @@ class Installed:
 
     Attributes:
         dsn: a superuser's, of its maintenance database.
+        data: where its files are.
         version: such as "15.4".
     """
 
     def __init__(self, binaries: Path, data: Path) -> None:
         self._binaries = binaries
-        self._data = data
+        self.data = data
         self.dsn = make_conninfo(host=str(data), user="postgres", dbname="postgres")
         self.version = ""
 
     def start(self) -> None:
         """Make the files, with checksums, and start."""
         self._run("initdb", "--data-checksums", "--auth=trust", "--username=postgres")
-        settings = _SETTINGS | {"unix_socket_directories": str(self._data)}
-        with (self._data / "postgresql.auto.conf").open("a") as configuration:
+        settings = _SETTINGS | {"unix_socket_directories": str(self.data)}
+        with (self.data / "postgresql.auto.conf").open("a") as configuration:
             configuration.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
-        self._run("pg_ctl", "--wait", f"--log={self._data / 'log'}", "start")
+        self._run("pg_ctl", "--wait", f"--log={self.data / 'log'}", "start")
         self.version = server_version(self.dsn)
 
     def check_files(self) -> str:
-        """Stop, and have every checksum of every page compared; what pg_checksums says of it.
+        """Stop, if it runs, and have the checksum of every page compared; what is said of it.
 
         Raises:
             CalledProcessError: a page is damaged.
         """
-        self._run("pg_ctl", "--wait", "--mode=fast", "stop")
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "--wait", "--mode=fast", "stop")
         return self._run("pg_checksums", "--check")
 
     def _run(self, program: str, *options: str) -> str:
-        command = [str(self._binaries / program), f"--pgdata={self._data}", *options]
+        command = [str(self._binaries / program), f"--pgdata={self.data}", *options]
         if os.geteuid() == 0:  # the server refuses to run as root
             command = ["runuser", "-u", "postgres", "--", *command]
         # pg_ctl's server keeps standard output open: a pipe of ours would never end.
