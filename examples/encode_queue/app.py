@@ -24,12 +24,13 @@ from examples.encode_queue.report import as_json, print_report, read_lines
 from examples.encode_queue.screen import Screen, choose_screen
 from examples.encode_queue.transfers import transfers
 from examples.encode_queue.workers import Names, Workers
-from pandora_db import JobDb, JobType, Stage, StageKind
+from pandora_db import JobDb, JobRow, JobType, Stage, StageKind
 from pandora_db.runtime import Pipeline
 
 _RATE = 8_000_000  # bytes per second of each transfer, so that the bars can be watched
 _EARLIER = 12  # lines of earlier runs that are shown
 _MADE_UP = 8
+_STAGES = frozenset(Stage)
 
 
 async def run(options: Options) -> int:
@@ -60,11 +61,12 @@ async def run(options: Options) -> int:
                         raise
         known = set(follower.job_ids)
         others = await db.get_completed_jobs(_EARLIER + len(known))
-        older = [job for job in others if job.job_id not in known][:_EARLIER]
+        older = [job for job in others if job.job_id not in known and _ours(job)][:_EARLIER]
         downloads = count_downloads(journal)
         lines = await read_lines(db, await db.get_jobs_by_ids(sorted(known)), downloads)
         earlier = await read_lines(db, older, downloads)
-        left = {stage: number for stage, number in (await db.stage_counts()).items() if number}
+        counts = await db.stage_counts()
+        left = {code: number for code, number in counts.items() if number and code in _STAGES}
     if options.json:
         print(as_json(lines, earlier, sum(left.values())))
     else:
@@ -128,10 +130,15 @@ async def _expect_left_over(db: JobDb, follower: Follower) -> None:
     """Wait for what an earlier run left, too: lost workers' jobs are taken back by every handle."""
     unowned = (await db.recover()).unowned  # another program's, which may still be at them
     for job in await db.get_active_jobs():
-        if job.job_type != JobType.ENCODE or job.hold or job.job_id in unowned:
+        if not _ours(job) or job.hold or job.job_id in unowned:
             continue
         if Stage(job.ready).kind in (StageKind.WAITING, StageKind.WORKING):
             follower.expect(job.job_id)
+
+
+def _ours(job: JobRow) -> bool:
+    """Whether it is a job of the encode pipeline: a database may hold others."""
+    return job.job_type == JobType.ENCODE
 
 
 async def _run_here(pipeline: Pipeline, db: JobDb) -> None:

@@ -16,8 +16,8 @@ _ENDS = {
     EventKind.RETRYING: "failed",
     EventKind.RELEASED: "given back",
     EventKind.CANCELLED: "cancelled",
-    EventKind.RECOVERED: "killed; its lease ran out",
-    EventKind.INTERRUPTED: "killed; its lease ran out",
+    EventKind.RECOVERED: "its lease ran out",
+    EventKind.INTERRUPTED: "its lease ran out",
 }
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from examples.encode_queue.attempts import Attempt, attempts_of, stage_seconds
 from examples.encode_queue.facts import PRESET_NAMES, json_of, preset_of, title
-from examples.encode_queue.workers import Names
+from examples.encode_queue.workers import Names, pid_of
 from pandora_db import JobDb, JobRow, Preset, Stage, StageKind
 
 _WAITING = (Stage.QUEUED, Stage.DOWNLOADED, Stage.ENCODED)
@@ -81,16 +81,17 @@ def print_report(
 
 def _print(console: Console, heading: str, lines: Sequence[Line], *, dated: bool) -> None:
     _show(console, _table(heading, lines, console.width, dated=dated))
-    for line in lines:
-        if line.job.error:
-            text = f"job {line.job.job_id}: {line.job.error.splitlines()[0]}"
-            console.print(Text(text), no_wrap=True, overflow="ellipsis")
+    errors = [(line.job.job_id, line.job.error) for line in lines if line.job.error]
+    if errors:
+        console.print()
+    for job_id, error in errors:
+        text = Text(f"job {job_id}: {error.splitlines()[0]}")
+        console.print(text, no_wrap=True, overflow="ellipsis")
 
 
 def _show(console: Console, table: Table) -> None:
     console.print()
-    console.print(table, end="")
-    console.print()
+    console.print(table)
 
 
 def _grid(heading: str) -> Table:
@@ -174,9 +175,10 @@ def _attempts(line: Line, stage: Stage, names: Names) -> Table:
             continue
         made = [n for n, by in enumerate(line.segments, 1) if by == attempt.number]
         kept = f"{made[0]} to {made[-1]}" if made and stage is Stage.ENCODING else ""
+        killed = pid_of(attempt.owner) in names.killed and attempt.end != "finished"
+        end = Text(f"killed; {attempt.end}", style="red") if killed else Text(attempt.end)
         table.add_row(
-            *(str(attempt.number), names.of(attempt.owner), f"{attempt.seconds:.1f}"),
-            *(kept, Text(attempt.end, style="red" if attempt.end.startswith("killed") else "")),
+            str(attempt.number), names.of(attempt.owner), f"{attempt.seconds:.1f}", kept, end
         )
     return table
 

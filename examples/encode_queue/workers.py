@@ -18,12 +18,21 @@ _END = 8.0  # seconds for an encoder to end when it is asked to
 log = logging.getLogger(__name__)
 
 
+def pid_of(owner: str | None) -> int:
+    """The process that the owner of a claim was; 0 for nobody."""
+    return int(owner.rsplit(":", 2)[1]) if owner else 0
+
+
 class Names(dict[int, str]):
-    """The names of the worker processes, by their pid."""
+    """The names of the worker processes, by their pid, and which of them a signal ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: set[int] = set()
 
     def of(self, owner: str | None) -> str:
         """Who the owner of a claim is, which the history has as "host:pid:…"."""
-        pid = int(owner.rsplit(":", 2)[1]) if owner else 0
+        pid = pid_of(owner)
         if pid == os.getpid():
             return "this process"
         return f"{self[pid]} (pid {pid})" if pid in self else f"a worker of before (pid {pid})"
@@ -93,6 +102,7 @@ class Workers:
             if code >= 0:
                 raise StepError(f"{worker} ended with code {code}: {worker.last or 'no word'}")
             log.info("%s: ended by %s", worker, signal.Signals(-code).name)
+            self._names.killed.add(worker.process.pid)
             self._lost(worker)
 
     async def _start(self) -> Worker:
