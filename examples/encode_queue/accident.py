@@ -56,4 +56,4 @@ class Accident:
         if begun := _SEGMENT.fullmatch(worker.last):
             job_id, number, total = map(int, begun.groups())
             where = f" in segment {number} of {total} of job {job_id}"
-        self._screen.note(f"{worker} was killed{where}; another encoder starts")
+        self._screen.note(f"{worker} was killed{where}")

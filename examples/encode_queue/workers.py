@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,9 +44,11 @@ class Worker:
     name: str
     process: asyncio.subprocess.Process
     last: str = ""
+    killed: bool = False
 
     def kill(self) -> None:
         """End it with SIGKILL: it cannot give anything back."""
+        self.killed = True
         self.process.kill()
 
     def __str__(self) -> str:
@@ -99,9 +100,9 @@ class Workers:
                 code = await self._listen(worker)
             finally:
                 await self._end(worker)
-            if code >= 0:
+            if code >= 0 and not worker.killed:
                 raise StepError(f"{worker} ended with code {code}: {worker.last or 'no word'}")
-            log.info("%s: ended by %s", worker, signal.Signals(-code).name)
+            log.info("%s: ended with code %d", worker, code)
             self._names.killed.add(worker.process.pid)
             self._lost(worker)
 
@@ -136,7 +137,9 @@ class Workers:
         worker.process.stdin.close()
         try:
             async with asyncio.timeout(_END):
-                await worker.process.communicate()
+                _, rest = await worker.process.communicate()
+                for raw in rest.splitlines():
+                    log.info("%s: %s", worker, raw.decode(errors="replace"))
         except TimeoutError:
             worker.kill()
             await worker.process.wait()
