@@ -55,6 +55,9 @@ MAX_BULK = 1_000_000
 MAX_CHECKPOINT = 16 * 1_048_576
 """Bytes of one checkpoint, packed and before compression."""
 
+MAX_VERSION = 2**31 - 1
+"""Version of the shape of a checkpoint's state, or of a registered job."""
+
 MAX_CHECKPOINT_DEPTH = 64
 MAX_CHECKPOINT_ITEMS = 2_000_000
 """Values in one checkpoint; a container counts for four, since it takes that much memory."""

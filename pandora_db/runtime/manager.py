@@ -94,7 +94,7 @@ class JobManager:
     async def __aenter__(self) -> Self:
         unknown = await self.unknown_jobs()
         for name, count in unknown.items():
-            log.warning("%d jobs called %r wait: this program does not know them", count, name)
+            log.warning("jobs called %r wait (%d): this program does not know them", name, count)
         await self.crew.__aenter__()
         return self
 

@@ -16,7 +16,6 @@ from contextvars import Context
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from uuid import UUID
 from weakref import WeakSet
 
 from pandora_db.drivers.base import Bell, Driver, Row
@@ -30,7 +29,7 @@ from pandora_db.errors import (
     TransactionAborted,
     UnknownCode,
 )
-from pandora_db.models.cursor import Place, WatchCursor, decode_cursor, parse_cursor
+from pandora_db.models.cursor import EventPlace, WatchCursor, decode_cursor, parse_cursor
 from pandora_db.models.event import EventKind, JobEvent
 
 log = logging.getLogger("pandora_db")
@@ -46,7 +45,7 @@ class _Seen(NamedTuple):
 
     event: JobEvent
     guild_id: int | None
-    place: Place
+    place: EventPlace
 
 
 class Lookout:
@@ -233,8 +232,8 @@ class Watch:
         self._ready: deque[tuple[_Seen, str, str]] = deque()
         self._fed = ""  # the mark up to which all is ready, or handed out
         self._upper: str | None = None  # of a window that is read in parts, and how far
-        self._place: Place | None = None
-        self._at: tuple[str, str | None, Place | None] = ("", None, None)
+        self._place: EventPlace | None = None
+        self._at: tuple[str, str | None, EventPlace | None] = ("", None, None)
         self._origin = ""
         self._heard = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -374,16 +373,12 @@ class Watch:
 
 
 def _decode(row: Row) -> _Seen:
-    job_id, seq, at, kind, stage, attempt, owner, operation_id, detail, previous = row[:10]
+    job_id, values = row[0], row[1:10]
     try:
-        known = EventKind(kind)
+        event = JobEvent.decode(job_id, values)
     except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
-        known = EventKind.RECORDED
-    event = JobEvent(
-        job_id, seq, at, known, stage, attempt, owner,
-        None if operation_id is None else UUID(operation_id), detail, previous,
-    )  # fmt: skip
-    return _Seen(event, row[10], (row[11], job_id, row[12], seq))
+        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
+    return _Seen(event, row[10], (row[11], job_id, row[12], event.seq))
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:

@@ -16,10 +16,12 @@ from pandora_db.codecs.checks import (
     check_offset,
     check_time,
 )
-from pandora_db.codecs.job_type import JobType, check_job_type
-from pandora_db.codecs.stage import MEMBERS, STAGES, StageCode, StageKind, check_stage
+from pandora_db.codecs.job_type import check_job_type
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput, NotFound
 from pandora_db.models.job_row import JobRow, row_of
+from pandora_db.models.job_type import JobType
+from pandora_db.models.stage import MEMBERS, STAGES, StageCode, StageKind
 from pandora_db.models.status import Hold, JobStatus, status_of
 from pandora_db.store.repository import Repository
 

@@ -60,7 +60,7 @@ ONE_DIALECT_ONLY = {
 
 # Parts of queries that both have.
 LOCAL_FRAGMENTS = {
-    "now", "next_id", "claim_recorded",
+    "now", "next_id", "claim_recorded", "leases",
     "lower_event", "lower_deletion", "upper_event", "upper_deletion", "last_event", "last_deletion",
     "mark_up_to_edge", "tx_is_ours",
 }  # fmt: skip

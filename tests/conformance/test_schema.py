@@ -17,8 +17,8 @@ from pandora_db import (
     TaskStage,
     migrations,
 )
-from pandora_db.codecs.stage import STAGES
 from pandora_db.migrations import expected_schema, load_migrations
+from pandora_db.models.stage import STAGES
 from pandora_db.sqlfiles import sql_root
 from pandora_db.testing import make_job
 from tests.support.raw import Raw

@@ -197,7 +197,7 @@ async def test_unknown_names_wait_and_are_reported(
             info = await jobs.get_job_info(empty)
     assert info is not None
     assert "has no parameters" in (info.error or "")
-    assert "1 jobs called 'later' wait" in caplog.text
+    assert "jobs called 'later' wait (1)" in caplog.text
 
 
 async def test_state_of_a_newer_version_fails_the_attempt_and_says_so(db: JobDb) -> None:

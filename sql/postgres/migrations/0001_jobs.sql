@@ -217,6 +217,15 @@ CREATE TRIGGER jobs_record_delete AFTER DELETE ON {schema}.jobs
     REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
     EXECUTE FUNCTION {schema}.jobs_record_delete();
 
+-- What the end of a claim drops. A statement of its own, for the snapshot: that of the UPDATE which waited
+-- for a save under way is older than the save, and would leave its checkpoint behind. No stage: all of them.
+CREATE FUNCTION {schema}.drop_checkpoints(job_ids BIGINT[], stages SMALLINT[]) RETURNS VOID LANGUAGE plpgsql STRICT AS $$
+BEGIN
+    DELETE FROM {schema}.job_checkpoints AS checkpoint
+    USING unnest(job_ids, stages) AS ended (job_id, stage)
+    WHERE checkpoint.job_id = ended.job_id AND (ended.stage IS NULL OR checkpoint.stage = ended.stage);
+END $$;
+
 CREATE FUNCTION {schema}.jobs_refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is a permanent log: DELETE the jobs that may go', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
