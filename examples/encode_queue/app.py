@@ -81,7 +81,7 @@ async def _work(
     options: Options, db: JobDb, screen: Screen, follower: Follower, names: Names
 ) -> None:
     async with db.watch() as events:
-        await _expect_left_over(db, follower)
+        await expect_left_over(db, follower)
         left = len(follower.job_ids)
         made_up = options.clips
         if made_up is None:
@@ -126,7 +126,7 @@ async def _work(
                 task.cancel()
 
 
-async def _expect_left_over(db: JobDb, follower: Follower) -> None:
+async def expect_left_over(db: JobDb, follower: Follower) -> None:
     """Wait for what an earlier run left, too: lost workers' jobs are taken back by every handle."""
     unowned = (await db.recover()).unowned  # another program's, which may still be at them
     for job in await db.get_active_jobs():

@@ -43,7 +43,7 @@ def encoder(intro: Path, *, quick: bool) -> Pipeline:
             codec = await choose_encoder(preset, quick=quick)
             state = {"codec": codec, "cuts": plan(film), "done": []}
             await ctx.checkpoint(state, force=True)
-        codec, cuts, done = state["codec"], state["cuts"], state["done"]  # done: by which attempt
+        codec, cuts, done = state["codec"], state["cuts"], state["done"]
         while done and not space.segment(len(done) - 1).exists():
             done.pop()
         if done:
@@ -53,7 +53,8 @@ def encoder(intro: Path, *, quick: bool) -> Pipeline:
             ctx.progress(Progress.count(index, len(cuts), f"segment {index + 1} of {len(cuts)}"))
             ctx.log(f"attempt {ctx.attempt}, segment {index + 1} of {len(cuts)}")
             await film.encode(cuts[index], codec, space.segment(index))
-            done.append(ctx.attempt)
+            # An attempt that was given back has the number of the one after it.
+            done.append({"attempt": ctx.attempt, "owner": ctx.claim.owner})
             await ctx.checkpoint(state, force=True)
         ctx.progress(Progress.count(len(cuts), len(cuts), "joining the segments"))
         await film.join([(space.segment(n), cut[2]) for n, cut in enumerate(cuts)], space.encoded)

@@ -16,6 +16,8 @@ _LOOK_EVERY = 0.25  # seconds between two looks at the progress
 _PATIENCE = 1.0  # seconds after which the bot tries again even if no job was seen to end
 # What a handler of each stage reports: until it does, the progress is that of the stage before.
 _KINDS = {Stage.DOWNLOADING: "bytes", Stage.ENCODING: "count", Stage.UPLOADING: "bytes"}
+# Where nobody needs the files of a job any more; those of a failed one may tell why.
+_UNWANTED = (Stage.UPLOADED, Stage.DECLINED, Stage.CANCELLED)
 
 
 class Follower:
@@ -91,7 +93,7 @@ class Follower:
         done = None if event.attempt > 1 or event.kind is EventKind.RECOVERED else overall(stage)
         self._screen.stage(job.job_id, stage, done, words, reason or "")
         if stage.terminal or event.kind is EventKind.ARCHIVED:
-            if stage is Stage.UPLOADED:
+            if stage in _UNWANTED:
                 Workspace.of(job).clear()  # not before: until then the files are all there is
             await self._leave(job.job_id)
 

@@ -44,9 +44,9 @@ class Line:
     facts: dict[str, Any]
 
     @property
-    def segments(self) -> list[int]:
-        """Which attempt encoded each segment."""
-        return [int(number) for number in self.facts.get("segments", ())]
+    def segments(self) -> list[dict[str, Any]]:
+        """The attempt and the owner that encoded each segment."""
+        return list(self.facts.get("segments", ()))
 
 
 async def read_lines(db: JobDb, jobs: Iterable[JobRow], downloads: Mapping[int, int]) -> list[Line]:
@@ -173,7 +173,8 @@ def _attempts(line: Line, stage: Stage, names: Names) -> Table:
     for attempt in line.attempts:
         if attempt.stage is not stage:
             continue
-        made = [n for n, by in enumerate(line.segments, 1) if by == attempt.number]
+        maker = {"attempt": attempt.number, "owner": attempt.owner}
+        made = [n for n, by in enumerate(line.segments, 1) if by == maker]
         kept = f"{made[0]} to {made[-1]}" if made and stage is Stage.ENCODING else ""
         killed = pid_of(attempt.owner) in names.killed and attempt.end != "finished"
         end = Text(f"killed; {attempt.end}", style="red") if killed else Text(attempt.end)

@@ -123,9 +123,10 @@ def check_killed_and_resumed(log: dict[str, Any], folder: Path, url: str) -> dic
     ]
 
     # What the first attempt completed the second did not encode again.
-    total, kept = len(job["segments"]), job["segments"].count(1)
+    makers = [{"attempt": a["number"], "owner": a["owner"]} for a in (first, second)]
+    total, kept = len(job["segments"]), job["segments"].count(makers[0])
     assert 1 <= kept < total - 1
-    assert job["segments"] == [1] * kept + [2] * (total - kept)
+    assert job["segments"] == [makers[0]] * kept + [makers[1]] * (total - kept)
     assert segments_begun(folder)[job_id] == [
         *((1, number) for number in range(1, kept + 2)),
         *((2, number) for number in range(kept + 1, total + 1)),
@@ -250,7 +251,12 @@ def test_a_kept_source_is_not_downloaded_again(tmp_path: Path, material: Path) -
     log = run_queue(tmp_path)
     (job,) = log["jobs"]
     assert (job["stage"], job["downloads"]) == ("UPLOADED", 1)
-    assert "given back" in [attempt["end"] for attempt in job["attempts"]]
+    given_back, finished = (a for a in job["attempts"] if a["stage"] == "ENCODING")
+    assert (given_back["end"], finished["end"]) == ("given back", "finished")
+    # Nor is any segment encoded again: an encoder that is asked to stop completes the one at hand.
+    (begun,) = segments_begun(tmp_path).values()
+    assert [segment for _, segment in begun] == [n + 1 for n in range(len(job["segments"]))]
+    assert {by["owner"] for by in job["segments"]} <= {given_back["owner"], finished["owner"]}
     assert "downloading" not in log["said"]
 
 
