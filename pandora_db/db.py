@@ -22,7 +22,7 @@ from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
 from pandora_db.services.sweeper import Sweeper
-from pandora_db.services.watch import Lookout, Watch
+from pandora_db.services.watch import Heard, Lookout, Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
@@ -249,6 +249,19 @@ class JobDb(Store):
         """For worker loops: see `Lookout.listen`."""
         self._driver.guard.check("listen")
         return self._lookout.listen(stages, call)
+
+    def _follow(self, job_id: int, call: Heard) -> Callable[[], None]:
+        """For those who wait for a job: see `Lookout.follow`."""
+        self._driver.guard.check("follow")
+        return self._lookout.follow(job_id, call)
+
+    def _check_follow(self) -> None:
+        """For those who wait for a job: see `Lookout.check`."""
+        self._lookout.check()
+
+    def _tell(self, job_id: int) -> None:
+        """For those who write what is no event: see `Lookout.tell`."""
+        self._lookout.tell(job_id)
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"

@@ -24,6 +24,12 @@ MAX_STEP = 256
 MAX_ERROR = 16_384
 """An error or a reason is cut here, not refused: a failure must always be storable."""
 
+MAX_LOG = 4_096
+"""Characters of a log line, which is cut likewise."""
+
+MAX_LOGS = 1_000
+"""Log lines that are kept of each job: the newest."""
+
 MAX_JSON = 1_048_576
 MAX_JSON_DEPTH = 64
 MAX_JSON_FLOAT = 1e16

@@ -34,6 +34,8 @@ from pandora_db.models.event import EventKind, JobEvent
 
 log = logging.getLogger("pandora_db")
 
+Heard = Callable[[EventKind | None], object]
+
 WINDOW = 1000
 """Events that are read at once, and that may wait for a watcher."""
 _PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
@@ -56,6 +58,7 @@ class Lookout:
         self.mark = ""
         self._watches: WeakSet[Watch] = WeakSet()
         self._listeners: list[tuple[frozenset[int], Callable[[], None]]] = []
+        self._followers: dict[int, list[Heard]] = {}
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._rung = asyncio.Event()
@@ -79,6 +82,26 @@ class Lookout:
         self._start()
         self._listeners.append(listener)
         return partial(self._listeners.remove, listener)
+
+    def follow(self, job_id: int, call: Heard) -> Callable[[], None]:
+        """Have `call` called with the kind of each event of a job, until undone.
+
+        Each that is committed from now on; with None where it cannot be said which there were,
+        and when the handle is closed: `check` then raises.
+        """
+        self._start()
+        self._followers.setdefault(job_id, []).append(call)
+        return partial(self._unfollow, job_id, call)
+
+    def check(self) -> None:
+        """Raise `HandleClosed` when nobody is told of anything any more."""
+        if self._closed:
+            raise HandleClosed("watch was called on a handle that is closed")
+
+    def tell(self, job_id: int) -> None:
+        """Call those who follow a job: something changed that is no event."""
+        for call in tuple(self._followers.get(job_id, ())):
+            call(None)
 
     def ring(self) -> None:
         """Something may have happened."""
@@ -128,14 +151,22 @@ class Lookout:
                 asker.set_exception(HandleClosed("the handle was closed"))
         for watch in list(self._watches):
             watch.end()
+        self._tell_followers(None)
 
     @property
     def _wanted(self) -> bool:
-        return bool(self._watches or self._listeners or self._askers)
+        return bool(self._watches or self._listeners or self._followers or self._askers)
+
+    def _unfollow(self, job_id: int, call: Heard) -> None:
+        calls = self._followers[job_id]
+        calls.remove(call)
+        if not calls:
+            del self._followers[job_id]
+            if not self._followers:
+                self.ring()
 
     def _start(self) -> None:
-        if self._closed:
-            raise HandleClosed("watch was called on a handle that is closed")
+        self.check()
         if self._task is None or self._task.done():
             self.mark = ""
             # Not in the caller's context, which may later be that of an open transaction.
@@ -181,6 +212,7 @@ class Lookout:
             ((self.mark,),) = await self.driver.read("watch_now", {})
             for _, call in self._listeners:
                 call()
+            self._tell_followers(None)
             return False
         lower = self.mark
         anything, _, upper = await self.window(lower, None)
@@ -196,7 +228,17 @@ class Lookout:
         for stages, call in self._listeners:
             if seen is None or any(one.event.stage in stages for one in seen):
                 call()
+        self._tell_followers(seen)
         return True
+
+    def _tell_followers(self, seen: Sequence[_Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
 
     async def _wait(self, bell: Bell) -> None:
         """Until it rings, or the bell says that there may be something."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_id, clean_error
 from pandora_db.codecs.stage import check_stage, live_range
-from pandora_db.errors import InvalidTransition, NotFound
+from pandora_db.errors import InvalidTransition, NotFound, OutcomeUnknown, UnknownCode
 from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.job_type import JobType
@@ -144,6 +145,8 @@ class JobMoves(ClaimEnds):
     async def cancel_job(self, job_id: int, *, operation_id: UUID | None = None) -> bool:
         """Cancel a job: at once while it waits, by request while a worker has it.
 
+        So are its children that have not ended, and theirs, all in one transaction.
+
         Returns:
             True when the job is cancelled (and archived), False when its worker was asked to stop.
 
@@ -152,7 +155,29 @@ class JobMoves(ClaimEnds):
             InvalidTransition: the job has ended otherwise.
             UnknownCode: nobody knows its stage.
         """
+        check_id(job_id)
+        call = operation(operation_id)
+        if not await self._session.read("find_children", {"parent_id": job_id}):
+            done = await self._cancel(job_id, call)
+            # One that was begun before the parent was cancelled, and after that look.
+            if not await self._session.read("find_children", {"parent_id": job_id}):
+                return done
+        try:
+            async with self._session.unit() as unit:
+                family = JobMoves(unit, self._leases)
+                return await family._cancel_family(job_id, call)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(UUID(call.id), "cancel_job") from error.__cause__
 
+    async def _cancel_family(self, job_id: int, call: Operation) -> bool:
+        done = await self._cancel(job_id, call)
+        for (child_id,) in await self._session.read("find_children", {"parent_id": job_id}):
+            # It has ended otherwise, was deleted meanwhile, or is of a newer program.
+            with suppress(InvalidTransition, NotFound, UnknownCode):
+                await self._cancel_family(child_id, operation(None))
+        return done
+
+    async def _cancel(self, job_id: int, call: Operation) -> bool:
         def rule(state: JobState) -> _Move | EventKind:
             info = stage_info(state.ready)
             cancelled = pipeline_of(info.pipeline).cancelled
@@ -167,7 +192,7 @@ class JobMoves(ClaimEnds):
             return _stay(state, EventKind.CANCEL_REQUESTED, Hold.CANCEL)
 
         kinds = (EventKind.CANCELLED, EventKind.CANCEL_REQUESTED)
-        done = await self._move(job_id, operation(operation_id), rule, *kinds)
+        done = await self._move(job_id, call, rule, *kinds)
         return done is EventKind.CANCELLED
 
     async def decline_job(

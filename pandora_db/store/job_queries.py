@@ -180,6 +180,12 @@ class JobQueries(Repository):
         waits = info is not None and info.kind is StageKind.WAITING and not archived
         return int(ahead) + 1 if waits else None
 
+    async def name_counts(self, stage: StageCode | int) -> dict[str | None, int]:
+        """How many active jobs there are at a stage, by name."""
+        args = {"stage": check_stage(stage).value}
+        rows = await self._session.read("name_counts", args)
+        return {name: int(count) for name, count in rows}
+
     async def stage_counts(self) -> dict[int, int]:
         """How many active jobs are at each stage; keys are members where the code is known."""
         rows = await self._session.read("stage_counts", {})

@@ -354,3 +354,6 @@ FROM {schema}.jobs AS job WHERE job.job_id = :job_id::bigint
 
 -- name: stage_counts :many
 SELECT ready, count(*) FROM {schema}.jobs WHERE NOT archived GROUP BY ready ORDER BY ready
+
+-- name: name_counts :many
+SELECT name, count(*) FROM {schema}.jobs WHERE ready = :stage::smallint AND NOT archived GROUP BY name

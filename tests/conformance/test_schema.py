@@ -224,6 +224,8 @@ KEYS = {
     "job_deletions": ("deletion_id",),
     "job_ids": ("only_row",),
     "job_checkpoints": ("job_id", "stage", "seq", "part"),
+    "job_children": ("parent_id", "key"),
+    "job_logs": ("job_id", "seq"),
     "lease_tokens": ("only_row",),
     "recovery_policies": ("scope", "key"),
     "stages": ("code",),
