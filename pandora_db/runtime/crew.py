@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
+    from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
 
@@ -37,13 +39,13 @@ class Crew:
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
         self._db = db
         self._terms = terms
-        self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._begun = False
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
+        self._requests = Requests(db, self._claims)
 
     async def __aenter__(self) -> Self:
         if self._begun:
@@ -53,9 +55,8 @@ class Crew:
             await self._count_elsewhere("they come here if their leases run out")
         for worker in self.workers:
             # No method for users of the handle; polling goes on beside it.
-            undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            self._unlisten.append(undo)
-            worker.start()
+            worker.start(self._db._seek([worker.work.waiting], worker.bell.ring))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._requests.start()
         return self
 
     async def __aexit__(
@@ -74,9 +75,7 @@ class Crew:
     @property
     def running(self) -> list[int]:
         """The jobs that are worked on in this process."""
-        return sorted(
-            attempt.claim.job_id for worker in self.workers for attempt in worker.attempts.values()
-        )
+        return sorted(claim.job_id for claim in self._claims())
 
     async def wait_idle(self) -> None:
         """Wait until no job can be claimed and none is worked on here.
@@ -132,8 +131,6 @@ class Crew:
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), self._terms.shutdown_timeout
-        for undo in self._unlisten:
-            undo()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:
@@ -145,6 +142,10 @@ class Crew:
             worker.leave()
         if tasks:
             await asyncio.wait(tasks)
+        self._requests.stop()
+
+    def _claims(self) -> list[Claim]:
+        return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [task for worker in self.workers for task in worker.attempts]
