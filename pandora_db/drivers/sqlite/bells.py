@@ -15,7 +15,7 @@ _rings: dict[tuple[int, ...], tuple[_Ring, ...]] = {}
 _changing = threading.Lock()  # handles may live in several threads, each with its own event loop
 
 
-class Neighbours:
+class Bells:
     """One handle among all that this process has on its file; in memory it is alone."""
 
     def __init__(self, path: str | None) -> None:
