@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-from uuid import UUID
 from weakref import WeakSet
 
 from pandora_db.drivers.base import Driver, Row
@@ -26,13 +26,15 @@ from pandora_db.errors import (
     TransactionAborted,
     UnknownCode,
 )
-from pandora_db.models.cursor import Place
+from pandora_db.models.cursor import EventPlace
 from pandora_db.models.event import EventKind, JobEvent
 
 if TYPE_CHECKING:
     from pandora_db.services.watch import Watch
 
 log = logging.getLogger("pandora_db")
+
+Heard = Callable[[EventKind | None], object]
 
 WINDOW = 1000
 """Events that are read at once, and that may wait for a watcher."""
@@ -45,7 +47,7 @@ class Seen(NamedTuple):
 
     event: JobEvent
     guild_id: int | None
-    place: Place
+    place: EventPlace
 
 
 class Lookout:
@@ -56,6 +58,7 @@ class Lookout:
         self.mark = ""
         self._watches: WeakSet[Watch] = WeakSet()
         self.seekers: list[Seeker] = []
+        self._followers: dict[int, list[Heard]] = {}
         self.resting = False
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -73,6 +76,28 @@ class Lookout:
         seeker = Seeker(self, frozenset(stages), call)
         self.seekers.append(seeker)
         return seeker
+
+    def follow(self, job_id: int, call: Heard) -> Callable[[], None]:
+        """Have `call` called with the kind of each event of a job, until undone.
+
+        Each that is committed from now on; with None where it cannot be said which there were,
+        and when the handle is closed: `check` then raises.
+        """
+        self._start()
+        self._followers.setdefault(job_id, []).append(call)
+        if self.resting:
+            self.ring()
+        return partial(self._unfollow, job_id, call)
+
+    def check(self) -> None:
+        """Raise `HandleClosed` when nobody is told of anything any more."""
+        if self._closed:
+            raise HandleClosed("watch was called on a handle that is closed")
+
+    def tell(self, job_id: int) -> None:
+        """Call those who follow a job: something changed that is no event."""
+        for call in tuple(self._followers.get(job_id, ())):
+            call(None)
 
     def ring(self) -> None:
         """Something may have happened."""
@@ -129,19 +154,29 @@ class Lookout:
                 asker.set_exception(HandleClosed("the handle was closed"))
         for watch in list(self._watches):
             watch.end()
+        self._tell_followers(None)
 
     @property
     def _wanted(self) -> bool:
-        return bool(self._watches or self.seekers or self._askers)
+        return bool(self._watches or self.seekers or self._followers or self._askers)
 
     @property
     def _awaited(self) -> bool:
         """Whether anybody would be told of news: workers that have enough to do need not be."""
-        return bool(self._watches or self._askers) or any(one.seeking for one in self.seekers)
+        if self._watches or self._followers or self._askers:
+            return True
+        return any(one.seeking for one in self.seekers)
+
+    def _unfollow(self, job_id: int, call: Heard) -> None:
+        calls = self._followers[job_id]
+        calls.remove(call)
+        if not calls:
+            del self._followers[job_id]
+            if not self._followers:
+                self.ring()
 
     def _start(self) -> None:
-        if self._closed:
-            raise HandleClosed("watch was called on a handle that is closed")
+        self.check()
         if self._task is None or self._task.done():
             self.mark = ""
             # Not in the caller's context, which may later be that of an open transaction.
@@ -201,9 +236,10 @@ class Lookout:
             ((self.mark,),) = await self.driver.read("watch_now", {})
             for seeker in self.seekers:
                 seeker.call()
+            self._tell_followers(None)
             return False
         lower = self.mark
-        if not self._watches:
+        if not (self._watches or self._followers):
             return await self._look_for_stages(lower)
         anything, _, upper = await self.window(lower, None)
         if not anything:
@@ -217,7 +253,17 @@ class Lookout:
         for seeker in self.seekers:
             if seen is None or any(one.event.stage in seeker.stages for one in seen):
                 seeker.call()
+        self._tell_followers(seen)
         return True
+
+    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
 
     async def _look_for_stages(self, lower: str) -> bool:
         """The same where workers alone are told: where something happened is all they need."""
@@ -265,16 +311,12 @@ class Seeker:
 
 def decode(row: Row) -> Seen:
     """A row of `watch_events`."""
-    job_id, seq, at, kind, stage, attempt, owner, operation_id, detail, previous = row[:10]
+    job_id, values = row[0], row[1:10]
     try:
-        known = EventKind(kind)
+        event = JobEvent.decode(job_id, values)
     except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
-        known = EventKind.RECORDED
-    event = JobEvent(
-        job_id, seq, at, known, stage, attempt, owner,
-        None if operation_id is None else UUID(operation_id), detail, previous,
-    )  # fmt: skip
-    return Seen(event, row[10], (row[11], job_id, row[12], seq))
+        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
+    return Seen(event, row[10], (row[11], job_id, row[12], event.seq))
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:

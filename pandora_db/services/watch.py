@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pandora_db.errors import HandleClosed
-from pandora_db.models.cursor import Place, WatchCursor, decode_cursor, parse_cursor
+from pandora_db.models.cursor import EventPlace, WatchCursor, decode_cursor, parse_cursor
 from pandora_db.models.event import EventKind, JobEvent
 from pandora_db.services import lookout as reader
 from pandora_db.services.lookout import LATER, PASSING, SOON, Lookout, Seen, decode
@@ -38,8 +38,8 @@ class Watch:
         self._ready: deque[tuple[Seen, str, str]] = deque()
         self._fed = ""  # the mark up to which all is ready, or handed out
         self._upper: str | None = None  # of a window that is read in parts, and how far
-        self._place: Place | None = None
-        self._at: tuple[str, str | None, Place | None] = ("", None, None)
+        self._place: EventPlace | None = None
+        self._at: tuple[str, str | None, EventPlace | None] = ("", None, None)
         self._origin = ""
         self._heard = asyncio.Event()
         self._turn = asyncio.Lock()

@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from pandora_db.drivers.sqlite.inotify import Writes
 from pandora_db.drivers.sqlite.bells import Bells
+from pandora_db.drivers.sqlite.inotify import Writes
 from pandora_db.errors import PandoraDbError
 
 _SURE = 0.25  # seconds between two questions to SQLite itself, whatever the file tells
