@@ -2,8 +2,8 @@
 
 Ours is what an application writes: jobs are claimed in batches of 100, and so many tasks work them
 off one by one, each inside its claim, with heartbeats, history and fencing as they come; and the
-same by the library's own runtime, with a handler that does nothing. The peers do less for a job, and
-keep smaller rows. All jobs are there before the clock starts.
+same by the library's own runtime, with a handler that does nothing. The peers do less for a job,
+and keep smaller rows. All jobs are there before the clock starts.
 """
 
 from __future__ import annotations
