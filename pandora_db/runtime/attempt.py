@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pandora_db.runtime.work import Terms, Work
 
 log = logging.getLogger("pandora_db")
+
+_SOON = 0.1
+"""Seconds after which it is worth hearing what others ask of a job: short ones end before that."""
 
 
 class _Phase(Enum):
@@ -64,6 +67,12 @@ class Attempt:
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
         self.outcome: Outcome | None = None
+        self._began = self._loop.time()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return self._loop.time() - self._began
 
     def stop(self) -> None:
         """Have the handler stop, as the worker shuts down."""
@@ -100,13 +109,22 @@ class Attempt:
     @contextmanager
     def _heard(self) -> Generator[None]:
         """Hear of what is asked of the job when it happens, and not with the next heartbeat."""
-        # No method for users of the handle, who have `watch`.
-        follow = self._db._follow  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        undo = follow(self.claim.job_id, self._hear)
+        undo: list[Callable[[], None]] = []
+
+        def begin() -> None:
+            # No method for users of the handle, who have `watch`.
+            follow = self._db._follow  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            with suppress(PandoraDbError):  # the handle was closed
+                undo.append(follow(self.claim.job_id, self._hear))
+            self._hear(None)  # what was asked before
+
+        soon = self._loop.call_later(_SOON, begin)
         try:
             yield
         finally:
-            undo()
+            soon.cancel()
+            for call in undo:
+                call()
 
     def _hear(self, kind: EventKind | None) -> None:
         if kind is EventKind.CLAIMED or not self.claim.alive:  # its own, most likely
