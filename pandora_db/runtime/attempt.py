@@ -60,6 +60,12 @@ class Attempt:
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
         self.outcome: Outcome | None = None
+        self._began = self._loop.time()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return self._loop.time() - self._began
 
     def stop(self) -> None:
         """Have the handler stop, as the worker shuts down."""

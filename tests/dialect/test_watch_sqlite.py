@@ -76,15 +76,15 @@ async def test_handles_of_one_process_ring_each_other(
 
 
 async def test_nobody_is_rung_after_the_end(path: Path) -> None:
-    from pandora_db.drivers.sqlite import neighbours
+    from pandora_db.drivers.sqlite import bells
 
     async with JobDb.open(path, sweep=None) as db:
         async with db.watch():
-            assert len(neighbours._rings) == 1
+            assert len(bells._rings) == 1
         reader = db._lookout._task
         assert reader is not None
         await asyncio.wait([reader])
-        assert neighbours._rings == {}
+        assert bells._rings == {}
 
 
 @pytest.mark.parametrize("told", ["by the system", "by the file", "by SQLite"])
