@@ -257,6 +257,11 @@ class JobDb(Store):
         self._driver.guard.check("follow")
         return self._lookout.follow(job_id, call)
 
+    def _attend(self, call: Callable[[], None]) -> Callable[[], None]:
+        """For worker loops: see `Lookout.attend`."""
+        self._driver.guard.check("attend")
+        return self._lookout.attend(call)
+
     def _check_follow(self) -> None:
         """For those who wait for a job: see `Lookout.check`."""
         self._lookout.check()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
-from pandora_db.models.event import EventKind
 from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import end_claim
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     from pandora_db.runtime.work import Terms, Work
 
 log = logging.getLogger("pandora_db")
-
-_SOON = 0.1
-"""Seconds after which it is worth hearing what others ask of a job: short ones end before that."""
 
 
 class _Phase(Enum):
@@ -61,18 +56,10 @@ class Attempt:
         self._due: float | None = None
         self._late = False  # it took longer than it may
         self._stopping = False
-        self._asked_again = False
-        self._asking: asyncio.Task[None] | None = None
         self._refusing: asyncio.Task[None] | None = None
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
         self.outcome: Outcome | None = None
-        self._began = self._loop.time()
-
-    @property
-    def seconds(self) -> float:
-        """Since it was made."""
-        return self._loop.time() - self._began
 
     def stop(self) -> None:
         """Have the handler stop, as the worker shuts down."""
@@ -90,9 +77,8 @@ class Attempt:
             if self.claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
                 await end_claim(self._db, self.claim, None, self._work)
                 return
-            with self._heard():
-                ctx, task = self._begin()
-                await self._watch(ctx, task)
+            ctx, task = self._begin()
+            await self._watch(ctx, task)
             await self._conclude(ctx, task)
         except asyncio.CancelledError:
             self._give_up()
@@ -102,46 +88,8 @@ class Attempt:
             self._give_up()
         finally:
             self.claim.listener = None
-            for aside in (self._asking, self._refusing):
-                if aside is not None:
-                    aside.cancel()
-
-    @contextmanager
-    def _heard(self) -> Generator[None]:
-        """Hear of what is asked of the job when it happens, and not with the next heartbeat."""
-        undo: list[Callable[[], None]] = []
-
-        def begin() -> None:
-            # No method for users of the handle, who have `watch`.
-            follow = self._db._follow  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            with suppress(PandoraDbError):  # the handle was closed
-                undo.append(follow(self.claim.job_id, self._hear))
-            self._hear(None)  # what was asked before
-
-        soon = self._loop.call_later(_SOON, begin)
-        try:
-            yield
-        finally:
-            soon.cancel()
-            for call in undo:
-                call()
-
-    def _hear(self, kind: EventKind | None) -> None:
-        if kind is EventKind.CLAIMED or not self.claim.alive:  # its own, most likely
-            return
-        self._asked_again = True
-        if self._asking is None:
-            self._asking = self._loop.create_task(self._ask_database())
-
-    async def _ask_database(self) -> None:
-        """Look what is asked of the job; the claim tells its listener."""
-        try:
-            while self._asked_again and self.claim.alive:
-                self._asked_again = False
-                with suppress(PandoraDbError):  # the heartbeat asks again
-                    await self._db.renew_claims([self.claim])
-        finally:
-            self._asking = None
+            if self._refusing is not None:
+                self._refusing.cancel()
 
     def _begin(self) -> tuple[JobContext, asyncio.Task[object]]:
         ctx = JobContext(
@@ -163,12 +111,9 @@ class Attempt:
     async def _watch(self, ctx: JobContext, task: asyncio.Task[object]) -> None:
         while not task.done():
             self._look(ctx)
-            if self._due is None:
-                await self._news.wait()
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._due):
-                        await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due):
+                    await self._news.wait()
             self._news.clear()
             if self._due is not None and self._due <= self._loop.time():
                 if self._phase is _Phase.CUT:

@@ -40,6 +40,7 @@ WINDOW = 1000
 """Events that are read at once, and that may wait for a watcher."""
 PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
 SOON, LATER = 0.05, 1.0  # seconds between the attempts to reach a database that is away
+_ATTENTIVE = 0.2  # seconds between two calls of those who attend
 
 
 class Seen(NamedTuple):
@@ -58,8 +59,11 @@ class Lookout:
         self.mark = ""
         self._watches: WeakSet[Watch] = WeakSet()
         self.seekers: list[Seeker] = []
-        self._followers: dict[int, list[Heard]] = {}
         self.resting = False
+        self._followers: dict[int, list[Heard]] = {}
+        self._attendants: list[Callable[[], None]] = []
+        self._attending: asyncio.TimerHandle | None = None
+        self._attended = 0.0
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._rung = asyncio.Event()
@@ -88,6 +92,12 @@ class Lookout:
         if self.resting:
             self.ring()
         return partial(self._unfollow, job_id, call)
+
+    def attend(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called when something may have happened, a few times a second at most."""
+        self._start()
+        self._attendants.append(call)
+        return partial(self._leave_off, call)
 
     def check(self) -> None:
         """Raise `HandleClosed` when nobody is told of anything any more."""
@@ -124,12 +134,11 @@ class Lookout:
         self._watches.discard(watch)
         self.ring()
 
-    async def origin(self) -> str | None:
-        """Which database this is; None when we may not ask."""
+    async def origin(self) -> str:
+        """Which database this is."""
         if self._origin is None:
-            ((may_ask,),) = await self.driver.read("watch_rights", {})
-            if may_ask:
-                ((self._origin,),) = await self.driver.read("watch_origin", {})
+            ((self._origin,),) = await self.driver.read("watch_origin", {})
+        assert self._origin is not None  # noqa: S101 - the column is NOT NULL
         return self._origin
 
     async def window(self, lower: str, bound: str | None) -> tuple[bool, bool, str]:
@@ -153,20 +162,24 @@ class Lookout:
         for asker in self._askers:
             if not asker.done():
                 asker.set_exception(HandleClosed("the handle was closed"))
+        if self._attending is not None:
+            self._attending.cancel()
         for watch in list(self._watches):
             watch.end()
         self._tell_followers(None)
 
     @property
     def _wanted(self) -> bool:
-        return bool(self._watches or self.seekers or self._followers or self._askers)
+        return bool(
+            self._watches or self.seekers or self._followers or self._attendants or self._askers
+        )
 
     @property
     def _awaited(self) -> bool:
         """Whether anybody would be told of news: workers that have enough to do need not be."""
-        if self._watches or self._followers or self._askers:
-            return True
-        return any(one.seeking for one in self.seekers)
+        return bool(self._watches or self._followers or self._askers) or any(
+            one.seeking for one in self.seekers
+        )
 
     def _unfollow(self, job_id: int, call: Heard) -> None:
         calls = self._followers[job_id]
@@ -176,15 +189,23 @@ class Lookout:
             if not self._followers:
                 self.ring()
 
+    def _leave_off(self, call: Callable[[], None]) -> None:
+        self._attendants.remove(call)
+        self.ring()
+
     def _start(self) -> None:
         self.check()
         if self._task is None or self._task.done():
-            self.mark = ""
             # Not in the caller's context, which may later be that of an open transaction.
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=Context())
 
     async def _run(self) -> None:
+        while self._wanted:  # somebody may come while the bell is put away
+            self.mark = ""
+            await self._serve()
+
+    async def _serve(self) -> None:
         bell = self.driver.bell(self.ring, self.arrive)
         try:
             failures = 0
@@ -227,6 +248,7 @@ class Lookout:
             self.resting = True
             self._rung.clear()
             await self._rung.wait()
+            self._attend()
             if not self._awaited:
                 self.mark = ""  # something went by unread
         self.resting = False
@@ -238,6 +260,7 @@ class Lookout:
             for seeker in self.seekers:
                 seeker.call()
             self._tell_followers(None)
+            self._attend()
             return False
         lower = self.mark
         if not (self._watches or self._followers):
@@ -255,16 +278,8 @@ class Lookout:
             if seen is None or any(one.event.stage in seeker.stages for one in seen):
                 seeker.call()
         self._tell_followers(seen)
+        self._attend()
         return True
-
-    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
-        if seen is None:
-            for job_id in tuple(self._followers):
-                self.tell(job_id)
-        elif self._followers:
-            for one in seen:
-                for call in tuple(self._followers.get(one.event.job_id, ())):
-                    call(one.event.kind)
 
     async def _look_for_stages(self, lower: str) -> bool:
         """The same where workers alone are told: where something happened is all they need."""
@@ -279,7 +294,31 @@ class Lookout:
             for seeker in self.seekers:
                 if not seeker.stages.isdisjoint(found):
                     seeker.call()
+            self._attend()
         return bool(anything)
+
+    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
+
+    def _attend(self) -> None:
+        """Call those who attend, now or when the last time is long enough ago."""
+        if not self._attendants or self._attending is not None:
+            return
+        loop = asyncio.get_running_loop()
+        due = max(loop.time(), self._attended + _ATTENTIVE)
+        self._attending = loop.call_at(due, self._call_attendants)
+
+    def _call_attendants(self) -> None:
+        self._attending = None
+        self._attended = asyncio.get_running_loop().time()
+        for call in self._attendants:
+            call()
 
 
 class Seeker:

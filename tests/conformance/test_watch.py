@@ -227,3 +227,15 @@ async def test_nothing_runs_while_nobody_watches(db: JobDb) -> None:
     async with db.watch() as again:  # and begins anew
         job_id = await db.insert_job(make_job())
         assert [event.job_id for event in await take(again, 1)] == [job_id]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_comes_while_the_last_one_leaves_is_told(db: JobDb, turns: int) -> None:
+    """The reader ends with the last watcher, and takes its time over it."""
+    async with db.watch():
+        pass
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5), db.watch() as events:
+        job_id = await db.insert_job(make_job())
+        assert (await anext(events)).job_id == job_id

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "resume": signal.SIGCONT}
+SIGNALS = {
+    "kill": signal.SIGKILL, "stop": signal.SIGSTOP, "resume": signal.SIGCONT, "end": signal.SIGTERM,
+}  # fmt: skip
 
 
 def say(kind: str, **facts: object) -> None:
@@ -65,7 +67,7 @@ class Nursery:
         self._command("start", name, *arguments)
 
     def signal(self, what: str, name: str) -> None:
-        """Send "kill", "stop" or "resume" to a child, if it is still there."""
+        """Send "kill", "stop", "resume" or "end" to a child, if it is still there."""
         self._command(what, name)
 
     def _command(self, *words: object) -> None:
