@@ -134,11 +134,12 @@ class Lookout:
         self._watches.discard(watch)
         self.ring()
 
-    async def origin(self) -> str:
-        """Which database this is."""
+    async def origin(self) -> str | None:
+        """Which database this is; None when we may not ask."""
         if self._origin is None:
-            ((self._origin,),) = await self.driver.read("watch_origin", {})
-        assert self._origin is not None  # noqa: S101 - the column is NOT NULL
+            ((may_ask,),) = await self.driver.read("watch_rights", {})
+            if may_ask:
+                ((self._origin,),) = await self.driver.read("watch_origin", {})
         return self._origin
 
     async def window(self, lower: str, bound: str | None) -> tuple[bool, bool, str]:
