@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,27 @@ class JobContext:
     ) -> None:
         self.db = db
         self.claim = claim
-        self._family = Family(db, claim, hand)
-        self._reporter = Reporter(db, claim, progress_every)
-        self._checkpoints = Checkpointing(db, claim, checkpoint_every)
+        self._hand = hand
+        self._progress_every = progress_every
+        self._checkpoint_every = checkpoint_every
         self._data_root = data_root
         self._reason: str | None = None
         self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
+
+    # Made when they are needed: a short job needs none of them.
+
+    @cached_property
+    def _family(self) -> Family:
+        return Family(self.db, self.claim, self._hand)
+
+    @cached_property
+    def _reporter(self) -> Reporter:
+        return Reporter(self.db, self.claim, self._progress_every)
+
+    @cached_property
+    def _checkpoints(self) -> Checkpointing:
+        return Checkpointing(self.db, self.claim, self._checkpoint_every)
 
     @property
     def job(self) -> JobRow:
@@ -283,6 +298,8 @@ class JobContext:
 
     async def close(self, *, lost: bool) -> None:
         """Write what was told last; nothing when the claim is lost."""
+        if "_reporter" not in vars(self):  # nothing was told
+            return
         if lost:
             self._reporter.drop()
         else:

@@ -76,15 +76,15 @@ async def test_handles_of_one_process_ring_each_other(
 
 
 async def test_nobody_is_rung_after_the_end(path: Path) -> None:
-    from pandora_db.drivers.sqlite import bells
+    from pandora_db.drivers.sqlite import neighbours
 
     async with JobDb.open(path, sweep=None) as db:
         async with db.watch():
-            assert len(bells._rings) == 1
+            assert len(neighbours._rings) == 1
         reader = db._lookout._task
         assert reader is not None
         await asyncio.wait([reader])
-        assert bells._rings == {}
+        assert neighbours._rings == {}
 
 
 @pytest.mark.parametrize("told", ["by the system", "by the file", "by SQLite"])

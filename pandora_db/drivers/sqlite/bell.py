@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from pandora_db.drivers.sqlite.bells import Bells
 from pandora_db.drivers.sqlite.inotify import Writes
+from pandora_db.drivers.sqlite.neighbours import Neighbours
 from pandora_db.errors import PandoraDbError
 
 _SURE = 0.25  # seconds between two questions to SQLite itself, whatever the file tells
@@ -29,7 +29,7 @@ class SqliteBell:
     def __init__(
         self,
         path: str | None,
-        bells: Bells,
+        neighbours: Neighbours,
         in_reader: Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]],
         writing: Callable[[], bool],
         ring: Callable[[], None],
@@ -46,7 +46,7 @@ class SqliteBell:
         self._glance: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
         self._closed = path is None  # in memory there is nobody else
-        self._leave = bells.join(ring)
+        self._leave = neighbours.join(ring)
         self._wal = f"{path}-wal"
         self._written = self._file()
         self._writes = None if self._closed else Writes.to(self._wal, self._noticed)

@@ -25,7 +25,6 @@ from pandora_db.drivers.base import (
     Unit,
 )
 from pandora_db.drivers.sqlite.bell import SqliteBell
-from pandora_db.drivers.sqlite.bells import Bells
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.file import prepare
 from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
@@ -34,6 +33,7 @@ from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
 from pandora_db.drivers.sqlite.neighbours import Neighbours
 from pandora_db.drivers.sqlite.pulse import SqlitePulse
+from pandora_db.drivers.sqlite.rivals import Rivals
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
 from pandora_db.drivers.tasks import finish, settle
@@ -104,11 +104,11 @@ class SqliteDriver:
         self._writer = Lane(writer, worker.write_all, self._settings, self._path)
         self._reader = self._writer
         self._lanes = (self._writer,)
-        self._bells = Bells(None if self._memory else self._path)
+        if self._at_risk:
+            worker.rivals = await settle(writer.submit(partial(Rivals, path=self._path)))
+        self._neighbours = Neighbours(None if self._memory else self._path)
         self._changes = writer.changes
         self._writer.on_release = self._released
-        if self._at_risk:
-            worker.neighbours = await settle(writer.submit(partial(Neighbours, path=self._path)))
         if not self._memory:
             reader = await self._connect(_READER_PRAGMAS)
             self._reader = Lane(reader, Worker(self.queries).read_all, self._settings, self._path)
@@ -186,14 +186,14 @@ class SqliteDriver:
         """See `Driver.bell`; a file tells no more than that it was written to."""
         del arrive
         path = None if self._memory else self._path
-        return SqliteBell(path, self._bells, self._in_reader, lambda: self._writer.busy, ring)
+        return SqliteBell(path, self._neighbours, self._in_reader, lambda: self._writer.busy, ring)
 
     def _released(self) -> None:
         # The connection of `:memory:` reads too, and a look must not ring for the next one.
         changes = self._writer.hop.changes
         if changes != self._changes:
             self._changes = changes
-            self._bells.tell()
+            self._neighbours.tell()
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""
