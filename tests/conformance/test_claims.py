@@ -547,3 +547,17 @@ async def test_refresh_claims_tells_what_is_asked_and_what_was_taken(db: JobDb) 
     assert await db.refresh_claims([kept, asked, taken]) == [kept, asked]
     assert (kept.hold, asked.hold) == (Hold.NONE, Hold.CANCEL)
     assert taken.lost
+
+
+async def test_limits_look_behind_jobs_without_a_time(db: JobDb, raw: Raw) -> None:
+    """Other programs may leave such; more of one author than are looked at in one go."""
+    await db.insert_jobs([make_job(author="mika") for _ in range(600)])
+    raw("UPDATE jobs SET requested_at = NULL")
+    last = await db.insert_job(make_job(author="noor"))
+    raw("UPDATE jobs SET requested_at = NULL WHERE job_id = %s", last)
+
+    claims = await db.claim_jobs(
+        Stage.QUEUED, into=Stage.DOWNLOADING, limit=5, limits=Limits(author=1)
+    )
+    assert len(claims) == 2
+    assert last in [claim.job_id for claim in claims]
