@@ -43,7 +43,7 @@ async def choose_within(
     room = limit if limits.stage is None else min(limit, limits.stage - at_work)
     chosen: dict[int, None] = {}
     while len(chosen) < room:
-        # From the head each time: those of full keys are left out, and those that were chosen are few.
+        # From the head each time: full keys are left out, and those that were chosen are few.
         many = _AT_ONCE + len(chosen)
         authors, guilds, concurrency_keys = (busy.full for busy in keys)
         full = {"full_authors": authors, "full_guilds": guilds, "full_keys": concurrency_keys}
@@ -51,9 +51,8 @@ async def choose_within(
         for job_id, *found in rows:
             if len(chosen) == room:
                 break
-            if job_id in chosen or any(
-                busy.is_full(key) for busy, key in zip(keys, found, strict=True)
-            ):
+            full_now = any(busy.is_full(key) for busy, key in zip(keys, found, strict=True))
+            if full_now or job_id in chosen:
                 continue
             chosen[job_id] = None
             for busy, key in zip(keys, found, strict=True):
