@@ -58,22 +58,18 @@ class JobContext:
         self.db = db
         self.claim = claim
         self._hand = hand
-        self._progress_every = progress_every
+        self._reporter = Reporter(db, claim, progress_every)  # here: threads may report too
         self._checkpoint_every = checkpoint_every
         self._data_root = data_root
         self._reason: str | None = None
         self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
 
-    # Made when they are needed: a short job needs none of them.
+    # Made when they are needed: a short job needs neither.
 
     @cached_property
     def _family(self) -> Family:
         return Family(self.db, self.claim, self._hand)
-
-    @cached_property
-    def _reporter(self) -> Reporter:
-        return Reporter(self.db, self.claim, self._progress_every)
 
     @cached_property
     def _checkpoints(self) -> Checkpointing:
@@ -298,8 +294,6 @@ class JobContext:
 
     async def close(self, *, lost: bool) -> None:
         """Write what was told last; nothing when the claim is lost."""
-        if "_reporter" not in vars(self):  # nothing was told
-            return
         if lost:
             self._reporter.drop()
         else:
