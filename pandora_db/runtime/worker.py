@@ -78,7 +78,7 @@ class Worker:
     @property
     def settled(self) -> bool:
         """The same, but for handlers that wait for other jobs."""
-        if not self._found_nothing or self.bell.rung or self._ahead:
+        if not self._found_nothing or self._ahead or self.bell.rung:
             return False
         return all(attempt.hand.is_lent for attempt in self.attempts.values())
 

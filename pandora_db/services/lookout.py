@@ -282,6 +282,15 @@ class Lookout:
         self._attend()
         return True
 
+    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
+
     async def _look_for_stages(self, lower: str) -> bool:
         """The same where workers alone are told: where something happened is all they need."""
         args: dict[str, object] = {"lower": lower, "bound": None, "limit": WINDOW}
@@ -297,15 +306,6 @@ class Lookout:
                     seeker.call()
             self._attend()
         return bool(anything)
-
-    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
-        if seen is None:
-            for job_id in tuple(self._followers):
-                self.tell(job_id)
-        elif self._followers:
-            for one in seen:
-                for call in tuple(self._followers.get(one.event.job_id, ())):
-                    call(one.event.kind)
 
     def _attend(self) -> None:
         """Call those who attend, now or when the last time is long enough ago."""

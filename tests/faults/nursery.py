@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -112,8 +113,12 @@ class _Children:
                 say("gone", worker=name, at=time.time(), status=os.waitstatus_to_exitcode(status))
 
     def end(self) -> None:
-        for name in list(self._pids):
-            self.obey("kill", name)
+        # Nobody may be there to hear of it: who started the nursery was killed.
+        for pid in self._pids.values():
+            os.kill(pid, signal.SIGKILL)
+        with suppress(BrokenPipeError):
+            for name in list(self._pids):
+                self.obey("kill", name)
 
 
 def _serve(module: str) -> None:
