@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db")
 
+_AT_ONCE = 1_000
+"""Jobs of one claim."""
+
 
 class Worker:
     """Claims as many jobs as it has free hands, and makes an `Attempt` at each.
@@ -164,7 +167,8 @@ class Worker:
         """How many jobs to claim: for free hands, and some ahead of need while jobs are short."""
         if len(self._left) >= self.work.concurrency:
             return 0
-        return max(self.free - len(self._ahead), 0) + self._ahead.room
+        wanted = max(self.free - len(self._ahead), 0) + self._ahead.room
+        return min(wanted, _AT_ONCE)
 
     def _begin_ahead(self) -> None:
         while not self._stopping and self.free > 0 and (claim := self._ahead.take()) is not None:

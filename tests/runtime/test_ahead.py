@@ -78,3 +78,19 @@ async def test_at_the_end_it_is_given_back_too(db: JobDb) -> None:
 
     assert await at_work(db) == 0
     assert len(await db.get_jobs(stage=Stage.QUEUED, limit=100)) == len(ids) - SHORT
+
+
+async def test_a_claim_takes_no_more_than_a_claim_may(db: JobDb) -> None:
+    pipeline = Pipeline()
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=600)
+    async def work(_: JobContext) -> None:
+        """Be short."""
+
+    ids = await db.insert_jobs([make_job() for _ in range(2_500)])
+    async with pipeline.running(db) as crew:
+        await crew.wait_idle()
+
+    assert await db.get_queue_length() == 0
+    done = await db.count_jobs(stage=Stage.UPLOADED)
+    assert done == len(ids)
