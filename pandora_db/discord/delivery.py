@@ -1,0 +1,96 @@
+"""Bringing one state of one job to Discord, and its new message to the job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pandora_db.discord.door import Door, nonce_of, same
+from pandora_db.discord.verdicts import Verdict, judge, retry_after
+from pandora_db.errors import HandleClosed, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pandora_db.discord.lines import Line, Shown
+    from pandora_db.discord.message import MessageRef
+    from pandora_db.store import Store
+
+log = logging.getLogger("pandora_db.discord")
+
+LONGEST = 60.0
+"""Seconds between two attempts, at most."""
+
+
+class Delivery:
+    """Edits a message, or puts a new one in its place."""
+
+    def __init__(self, door: Door, db: Store | None) -> None:
+        self._door = door
+        self._db = db
+
+    async def deliver(self, line: Line, wanted: Shown | None) -> None:
+        """Show `wanted`, and store what is not stored; raises whatever went wrong."""
+        if wanted is not None:
+            await self._show(line, wanted)
+        if line.unstored:
+            await self._store(line)
+
+    async def shows(
+        self, ref: MessageRef, fields: dict[str, Any], closed: Callable[[], bool]
+    ) -> bool:
+        """Whether a message shows these fields; asked again until Discord says, or `closed`.
+
+        True when neither it nor its channel can be reached any more: there is nothing to do.
+        """
+        if not ref.message_id:
+            return False
+        failures = 0
+        while not closed():
+            try:
+                return same(await self._door.fetch(ref), fields)
+            except Exception as error:  # noqa: BLE001 - of any library, and none may come out
+                verdict = judge(error)
+                if verdict is Verdict.REPLACE:
+                    return False
+                if verdict not in (Verdict.WAIT, Verdict.RETRY):
+                    log.warning("message %d cannot be read: %s", ref.message_id, error)
+                    return True
+                await asyncio.sleep(retry_after(error) or min(2.0**failures, LONGEST))
+                failures += 1
+        return True
+
+    async def _show(self, line: Line, wanted: Shown) -> None:
+        if line.ref.message_id:
+            try:
+                await self._door.edit(line.ref, wanted.fields)
+            except Exception as error:
+                if judge(error) is not Verdict.REPLACE:
+                    raise
+                log.info("job %d: a new message takes the place of one: %s", line.job_id, error)
+            else:
+                line.shown = wanted
+                return
+        nonce = nonce_of(line.job_id, line.ref)
+        message_id = await self._door.send(line.ref, wanted.fields, nonce)
+        line.ref = replace(line.ref, message_id=message_id)
+        line.shown = wanted
+        line.unstored = self._db is not None
+
+    async def _store(self, line: Line) -> None:
+        assert self._db is not None  # noqa: S101 - otherwise there is nothing unstored
+        ref = line.ref
+        try:
+            await self._db.update_job(line.job_id, message_id=ref.message_id)
+        except NotFound:
+            pass  # deleted; its message stays as it is
+        except HandleClosed:
+            log.warning(
+                "job %d: its new message %d could not be stored, the handle was closed; close the "
+                "updater first",
+                line.job_id, ref.message_id,
+            )  # fmt: skip
+        if line.ref is ref:
+            line.unstored = False

@@ -1,0 +1,348 @@
+"""`ProgressUpdater`: the newest state of each job, in its message, within the edit limits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from contextlib import suppress
+from contextvars import Context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from pandora_db.codecs.checks import check_id, check_int
+from pandora_db.codecs.claim import check_seconds
+from pandora_db.discord.delivery import LONGEST, Delivery
+from pandora_db.discord.door import FIELDS, Door
+from pandora_db.discord.lines import Lane, Line, Shown
+from pandora_db.discord.message import MessageRef
+from pandora_db.discord.pace import Pace
+from pandora_db.discord.text import fit
+from pandora_db.discord.verdicts import Verdict, judge, retry_after
+from pandora_db.errors import InvalidInput, PandoraDbError
+from pandora_db.models.checks import refuse
+
+if TYPE_CHECKING:
+    from pandora_db.models.job_row import JobRow
+    from pandora_db.store import Store
+
+log = logging.getLogger("pandora_db.discord")
+
+_LANES = 1000  # that may be kept for their pace alone
+
+
+class ProgressUpdater:
+    """Shows jobs in their Discord messages, as often as Discord permits.
+
+    `show` may be called any number of times a second: the newest state of each job is kept, and one
+    task for each channel edits the messages in turn. The last state of a job goes first, is tried
+    until it is there, and nothing that comes later takes its place. A message that can no longer be
+    edited is replaced by a new one, which is stored with the job. No error of Discord comes out.
+
+    It belongs to one event loop: call it from there, not from threads.
+    """
+
+    def __init__(
+        self,
+        client: object,
+        db: Store | None = None,
+        *,
+        edits: int = 5,
+        per: float = 5.0,
+        every: float = 1.0,
+        limit: int = 10_000,
+    ) -> None:
+        """Make it; nothing runs until something is shown.
+
+        Args:
+            client: a Client or Bot of discord.py, nextcord, py-cord or disnake.
+            db: where the id of a message that replaces another is stored; None keeps it in memory.
+            edits: so many edits, of all messages of one channel together,
+            per: within so many seconds.
+            every: seconds between two edits of one message, unless it is the last.
+            limit: at most so many jobs are kept in mind; beyond it the oldest progress goes first.
+
+        Raises:
+            InvalidInput: an argument of the wrong type or out of range.
+        """
+        self._delivery = Delivery(Door(client), db)
+        self._edits = check_int(edits, "edits", 1, 1000)
+        self._per = check_seconds(per, "per")
+        self._every = check_seconds(every, "every")
+        self._limit = check_int(limit, "limit", 1, 1_000_000)
+        self._lines: OrderedDict[int, Line] = OrderedDict()
+        self._lanes: dict[int, Lane] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def show(
+        self, job: JobRow, content: str | None = None, *, last: bool = False, **fields: object
+    ) -> None:
+        """Have the message of `job` show this soon; returns at once.
+
+        A job without a channel has no message and is left alone. One with a channel and no message
+        gets a new message.
+
+        Args:
+            job: as it was read at any time; a message that took the place of its own is known.
+            content: the text, cut at 2,000 characters; None leaves it as it is.
+            last: the job has ended: this is delivered whatever happens, and later calls count only
+                if they are `last` too (`forget` begins anew).
+            fields: `embed`, `embeds`, `view`, `allowed_mentions` of the library that is used; None
+                takes one away.
+
+        Raises:
+            InvalidInput: nothing to show, or a field that is not known.
+        """
+        wanted = Shown(_check_fields(content, fields), last)
+        if self._closed:
+            log.warning("job %d: shown after close(), and dropped", job.job_id)
+            return
+        line = self._line(job)
+        if line is None or line.gone:
+            return
+        waiting = line.wanted
+        ending = line.ended if waiting is None else waiting.last
+        if ending and not last:
+            return
+        if waiting is None and line.shown is not None and line.shown.fields == wanted.fields:
+            line.ended = last
+            return
+        line.wanted = wanted
+        self._enter(line)
+        if last and not ending:
+            self._lane(line).rung.set()
+
+    async def finish(
+        self,
+        job: JobRow,
+        content: str | None = None,
+        *,
+        timeout: float = 10.0,
+        **fields: object,
+    ) -> bool:
+        """`show` the last state, and wait until it is there.
+
+        Returns:
+            Whether it is. After `timeout` seconds it is False, and it is tried further; it is False
+            too when neither the message nor its channel can be reached any more.
+
+        Raises:
+            InvalidInput: as `show`.
+        """
+        self.show(job, content, last=True, **fields)
+        return await self.settle(job.job_id, timeout=timeout)
+
+    async def settle(self, job_id: int, *, timeout: float = 10.0) -> bool:
+        """Wait until the message of a job shows what was asked for; whether it does.
+
+        Raises:
+            InvalidInput: `job_id` or `timeout` is out of range.
+        """
+        check_seconds(timeout, "timeout")
+        line = self._lines.get(check_id(job_id))
+        if line is None or not line.dirty:
+            return True
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        line.waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except TimeoutError:
+            return False
+        finally:
+            if waiter in line.waiters:
+                line.waiters.remove(waiter)
+
+    def forget(self, job_id: int) -> None:
+        """Drop what is known of a job: it was deleted, or it begins anew."""
+        line = self._lines.pop(job_id, None)
+        if line is not None:
+            self._lane(line).leave(line)
+            line.answer(delivered=False)
+
+    async def ensure(self, job: JobRow, content: str | None = None, **fields: object) -> bool:
+        """`show` the last state of a job that may have been shown before a restart.
+
+        The message is fetched first, and edited only when it shows something else: texts of the
+        content and of embeds are compared, not buttons and pictures.
+
+        Returns:
+            Whether it showed something else.
+
+        Raises:
+            InvalidInput: as `show`.
+        """
+        wanted = _check_fields(content, fields)
+        ref = MessageRef.from_job(job)
+        if ref is None or await self._delivery.shows(ref, wanted, lambda: self._closed):
+            return False
+        self.show(job, last=True, **wanted)
+        return True
+
+    async def close(self, timeout: float = 10.0) -> tuple[int, ...]:
+        """Deliver what is left, last states first, within `timeout` seconds, then stop.
+
+        Call it while the client is still connected. Calling it again does nothing.
+
+        Returns:
+            The jobs whose message may not show their newest state.
+
+        Raises:
+            InvalidInput: `timeout` is out of range.
+        """
+        check_seconds(timeout, "timeout")
+        self._closed = True
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        for line in self._lines.values():
+            line.due = 0.0
+        for lane in self._lanes.values():
+            lane.rung.set()
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=timeout)
+        finally:
+            left = [task for task in tasks if not task.done()]
+            for task in left:
+                task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1.0)
+        undelivered = tuple(job_id for job_id, line in self._lines.items() if line.dirty)
+        for line in self._lines.values():
+            line.answer(delivered=not line.dirty)
+        if undelivered:
+            log.warning("closed before these jobs were shown as they are: %s", undelivered)
+        self._lines.clear()
+        self._lanes.clear()
+        return undelivered
+
+    def _line(self, job: JobRow) -> Line | None:
+        ref = MessageRef.from_job(job)
+        if ref is None:
+            return None
+        line = self._lines.get(job.job_id)
+        if line is None:
+            if len(self._lines) >= self._limit:
+                self._make_room()
+            line = self._lines[job.job_id] = Line(job.job_id, ref)
+        # Ids grow with time: the greater is of the message that took the place of the other.
+        elif ref.message_id > line.ref.message_id and not line.unstored:
+            self._lane(line).leave(line)
+            line.ref, line.shown, line.gone = ref, None, False
+        self._lines.move_to_end(job.job_id)
+        return line
+
+    def _lane(self, line: Line) -> Lane:
+        channel_id = line.ref.channel_id
+        lane = self._lanes.get(channel_id)
+        if lane is None:
+            if len(self._lanes) >= _LANES:
+                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.task}
+            lane = self._lanes[channel_id] = Lane(Pace(self._edits, self._per))
+        return lane
+
+    def _enter(self, line: Line) -> None:
+        lane = self._lane(line)
+        lane.enter(line)
+        if lane.task is None:
+            # Not in the caller's context, which may be that of an open transaction.
+            loop = asyncio.get_running_loop()
+            lane.task = loop.create_task(self._work(lane), context=Context())
+
+    async def _work(self, lane: Lane) -> None:
+        """Edit the messages of one channel in turn, until they all show what they should."""
+        loop = asyncio.get_running_loop()
+        try:
+            while lane:
+                lane.rung.clear()
+                now = loop.time()
+                due = lane.pace.due()
+                line, when = (None, due) if due > now else lane.choose(now, hurry=self._closed)
+                if line is not None:
+                    await self._turn(lane, line)
+                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(when):
+                        await lane.rung.wait()
+        finally:
+            lane.task = None
+
+    async def _turn(self, lane: Lane, line: Line) -> None:
+        loop = asyncio.get_running_loop()
+        wanted = line.wanted
+        try:
+            await self._delivery.deliver(line, wanted)
+        except Exception as error:  # noqa: BLE001 - of any library, and none may come out
+            self._failed(lane, line, wanted, error)
+        else:
+            line.failures = 0
+            self._settled(line, wanted)
+        finally:
+            lane.pace.mark(loop.time())
+        line.due = max(line.due, loop.time() + self._every)
+        if line.dirty and self._lines.get(line.job_id) is line:
+            lane.requeue(line)
+        else:
+            lane.leave(line)
+            line.answer(delivered=not line.gone)
+
+    def _failed(self, lane: Lane, line: Line, wanted: Shown | None, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        verdict = judge(error)
+        seconds = retry_after(error)
+        if seconds is not None:
+            log.warning("channel %d: edits wait for %.1f s", line.ref.channel_id, seconds)
+            lane.pace.pause(now + seconds)
+        elif verdict is Verdict.RETRY or isinstance(error, PandoraDbError):
+            if not line.failures:
+                log.warning("job %d: not shown yet, trying again: %s", line.job_id, error)
+            line.due = now + min(2.0**line.failures, LONGEST)
+            line.failures += 1
+        else:
+            line.gone = verdict is not Verdict.REFUSED
+            log.error("job %d: cannot be shown: %s", line.job_id, error)
+            self._settled(line, wanted)
+            line.answer(delivered=False)
+
+    def _settled(self, line: Line, wanted: Shown | None) -> None:
+        if wanted is None:
+            return
+        if line.wanted is wanted or line.gone:
+            line.wanted = None
+        line.ended = wanted.last
+
+    def _make_room(self) -> None:
+        """Leave out the job that is missed least: one with nothing to show, or with no end."""
+        lines = self._lines.values()
+        idle = next((line for line in lines if not line.dirty), None)
+        running = next((line for line in lines if not (line.wanted and line.wanted.last)), None)
+        chosen = idle or running or next(iter(lines))
+        if chosen.dirty:
+            log.warning("job %d is not shown: %d others wait", chosen.job_id, self._limit)
+        self.forget(chosen.job_id)
+
+
+def _check_fields(content: str | None, fields: dict[str, object]) -> dict[str, Any]:
+    if unknown := sorted(fields.keys() - FIELDS):
+        raise InvalidInput(
+            f"show does not take {', '.join(unknown)}; it takes {', '.join(sorted(FIELDS))}",
+            field=unknown[0],
+        )
+    shown: dict[str, Any] = dict(fields)
+    if content is not None:
+        if not isinstance(cast("object", content), str):
+            refuse("content", content, "text, or None")
+        shown["content"] = fit(content)
+    if not shown:
+        raise InvalidInput("show was given nothing to show; give content or embed", field="content")
+    return shown
