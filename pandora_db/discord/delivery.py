@@ -22,6 +22,9 @@ log = logging.getLogger("pandora_db.discord")
 
 LONGEST = 60.0
 """Seconds between two attempts, at most."""
+OLD = 3600.0
+"""Seconds after which Discord lets a message be edited rarely: error 30046."""
+_PATIENCE = 10.0  # seconds for an edit of such a message
 
 
 class Delivery:
@@ -63,21 +66,30 @@ class Delivery:
         return True
 
     async def _show(self, line: Line, wanted: Shown) -> None:
-        if line.ref.message_id:
-            try:
-                await self._door.edit(line.ref, wanted.fields)
-            except Exception as error:
-                if judge(error) is not Verdict.REPLACE:
-                    raise
-                log.info("job %d: a new message takes the place of one: %s", line.job_id, error)
-            else:
-                line.shown = wanted
-                return
+        if line.ref.message_id and await self._edited(line, wanted):
+            line.shown = wanted
+            return
         nonce = nonce_of(line.job_id, line.ref)
         message_id = await self._door.send(line.ref, wanted.fields, nonce)
         line.ref = replace(line.ref, message_id=message_id)
         line.shown = wanted
         line.unstored = self._db is not None
+
+    async def _edited(self, line: Line, wanted: Shown) -> bool:
+        """Edit the message; False when another one has to take its place."""
+        old = line.ref.age() > OLD
+        try:
+            # The libraries wait error 30046 out by themselves, over and over.
+            async with asyncio.timeout(_PATIENCE if old else None):
+                await self._door.edit(line.ref, wanted.fields)
+        except Exception as error:
+            waits = isinstance(error, TimeoutError) or judge(error) is Verdict.WAIT
+            if judge(error) is not Verdict.REPLACE and not (old and waits):
+                raise
+            why = error or "it is older than an hour, and edits of it have to wait"
+            log.info("job %d: a new message takes the place of one: %s", line.job_id, why)
+            return False
+        return True
 
     async def _store(self, line: Line) -> None:
         assert self._db is not None  # noqa: S101 - otherwise there is nothing unstored

@@ -209,20 +209,20 @@ class JobMessages:
         try:
             made = self._render(job)
             shown = await made if inspect.isawaitable(made) else made
-            if shown is None or isinstance(shown, Mapping):
-                return dict(shown) if shown else None
-            return {"content": shown}
         except Exception:  # one message, not all that follow
             log.exception("job %d: render() failed; its message stays as it is", job.job_id)
             return None
+        if shown is None or isinstance(shown, Mapping):
+            return dict(shown) if shown else None
+        return {"content": shown}
 
     async def _catch_up(self) -> None:
         """Show what happened while nobody looked."""
         since = datetime.now(UTC) - self._ended_within
-        while True:
+        ended: list[JobRow] | None = None
+        while ended is None:
             try:
                 ended = await self._show_all()
-                break
             except HandleClosed:
                 return
             except PandoraDbError as error:

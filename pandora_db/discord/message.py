@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
 
@@ -11,6 +12,7 @@ from pandora_db.errors import InvalidInput
 if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
 
+_EPOCH = 1_420_070_400_000  # of Discord's ids, in unix milliseconds
 _EXPECTED = (
     "a message of the bot: what `channel.send(…)` or `await interaction.original_response()` "
     "returned"
@@ -96,6 +98,12 @@ class MessageRef:
         if not job.channel_id or job.channel_id < 0:
             return None
         return cls(job.channel_id, max(job.message_id or 0, 0), job.guild_id, job.author_id)
+
+    def age(self) -> float:
+        """Seconds since the message was sent, as its id tells; 0 when it is yet to be sent."""
+        if not self.message_id:
+            return 0.0
+        return max(time.time() - ((self.message_id >> 22) + _EPOCH) / 1000, 0.0)
 
     def job_fields(self) -> JobFields:
         """What to store with the job: `Job(author=…, **ref.job_fields())`."""

@@ -42,22 +42,17 @@ def render_job(job: JobRow, position: int | None = None, *, width: int = 20) -> 
         UnknownCode: a stage that nobody knows.
         InvalidInput: `position` or `width` is out of range.
     """
-    match job.status:
-        case JobStatus.QUEUED:
-            where = "" if position is None else f": you are {ordinal(position)}"
-            return f"**Job {job.job_id}** is queued{where}"
-        case JobStatus.RUNNING | JobStatus.PAUSED as status:
-            paused = " is paused" if status is JobStatus.PAUSED else ""
-            head = f"**Job {job.job_id}**{paused}"
-        case JobStatus.COMPLETED:
-            return f"**Job {job.job_id}** is done"
-        case JobStatus.FAILED:
-            why = f": {plain(job.error)}" if job.error else ""
-            return f"**Job {job.job_id}** failed{why}"
-        case JobStatus.CANCELLED:
-            return f"**Job {job.job_id}** was cancelled"
-    step = plain(job.current_step) if job.current_step else ""
-    lines = [f"{head}: {step}" if step else head]
+    status, name = job.status, f"**Job {job.job_id}**"
+    if status is JobStatus.QUEUED:
+        return f"{name} is queued" + ("" if position is None else f": you are {ordinal(position)}")
+    if status is JobStatus.COMPLETED:
+        return f"{name} is done"
+    if status is JobStatus.FAILED:
+        return f"{name} failed" + (f": {plain(job.error)}" if job.error else "")
+    if status is JobStatus.CANCELLED:
+        return f"{name} was cancelled"
+    head = f"{name} is paused" if status is JobStatus.PAUSED else name
+    lines = [f"{head}: {plain(job.current_step)}" if job.current_step else head]
     if job.progress is not None:
         lines.append(f"{progress_bar(job.progress, width)} {int(job.progress * 100)} %")
     return "\n".join(lines)

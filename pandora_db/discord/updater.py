@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_seconds
-from pandora_db.discord.delivery import LONGEST, Delivery
+from pandora_db.discord.delivery import LONGEST, OLD, Delivery
 from pandora_db.discord.door import FIELDS, Door
 from pandora_db.discord.lines import Lane, Line, Shown
 from pandora_db.discord.message import MessageRef
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db.discord")
 
+_EVERY_OLD = 30.0  # seconds between two edits of a message older than an hour
 _LANES = 1000  # that may be kept for their pace alone
 
 
@@ -69,6 +70,7 @@ class ProgressUpdater:
         self._edits = check_int(edits, "edits", 1, 1000)
         self._per = check_seconds(per, "per")
         self._every = check_seconds(every, "every")
+        self._every_old = max(_EVERY_OLD, self._every)
         self._limit = check_int(limit, "limit", 1, 1_000_000)
         self._lines: OrderedDict[int, Line] = OrderedDict()
         self._lanes: dict[int, Lane] = {}
@@ -289,7 +291,8 @@ class ProgressUpdater:
             self._settled(line, wanted)
         finally:
             lane.pace.mark(loop.time())
-        line.due = max(line.due, loop.time() + self._every)
+        every = self._every_old if line.ref.age() > OLD else self._every
+        line.due = max(line.due, loop.time() + every)
         if line.dirty and self._lines.get(line.job_id) is line:
             lane.requeue(line)
         else:

@@ -24,7 +24,7 @@ class Verdict(Enum):
 _REPLACE = {
     10008,  # unknown message: deleted, or ephemeral
     10015,  # unknown webhook: the interaction is over
-    30046,  # too many edits of a message older than an hour
+    30046,  # too many edits of messages older than an hour; its status is 429
     50005,  # of another author: the bot has another account now
     50021,  # a system message
     50027,  # the token of the interaction has expired
@@ -35,6 +35,8 @@ _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TIMEOUT, _TOO_MANY, _SERVER = 401, 403, 
 
 def judge(error: BaseException) -> Verdict:
     """What `error` means for the message."""
+    if getattr(error, "code", 0) in _REPLACE:
+        return Verdict.REPLACE
     if retry_after(error) is not None:
         return Verdict.WAIT
     status = cast("Any", getattr(error, "status", None))
@@ -43,8 +45,6 @@ def judge(error: BaseException) -> Verdict:
         # client has logged in they all raise AttributeError.)
         wrong = isinstance(error, (TypeError, ValueError))
         return Verdict.REFUSED if wrong else Verdict.RETRY
-    if getattr(error, "code", 0) in _REPLACE:
-        return Verdict.REPLACE
     if status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
         return Verdict.GONE
     return Verdict.RETRY if status >= _SERVER or status == _TIMEOUT else Verdict.REFUSED
