@@ -86,7 +86,7 @@ class Delivery:
             waits = isinstance(error, TimeoutError) or judge(error) is Verdict.WAIT
             if judge(error) is not Verdict.REPLACE and not (old and waits):
                 raise
-            why = error or "it is older than an hour, and edits of it have to wait"
+            why = str(error) or "it is older than an hour, and edits of it have to wait"
             log.info("job %d: a new message takes the place of one: %s", line.job_id, why)
             return False
         return True

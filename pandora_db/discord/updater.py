@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db.discord")
 
-_EVERY_OLD = 30.0  # seconds between two edits of a message older than an hour
+_EVERY_OLD = 60.0  # seconds between two edits of a message older than an hour
 _LANES = 1000  # that may be kept for their pace alone
 
 
