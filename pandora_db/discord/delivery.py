@@ -70,10 +70,12 @@ class Delivery:
             line.shown = wanted
             return
         nonce = nonce_of(line.job_id, line.ref)
-        message_id = await self._door.send(line.ref, wanted.fields, nonce)
+        message_id, shows = await self._door.send(line.ref, wanted.fields, nonce)
         line.ref = replace(line.ref, message_id=message_id)
-        line.shown = wanted
         line.unstored = self._db is not None
+        if not shows:
+            await self._door.edit(line.ref, wanted.fields)
+        line.shown = wanted
 
     async def _edited(self, line: Line, wanted: Shown) -> bool:
         """Edit the message; False when another one has to take its place."""

@@ -31,10 +31,11 @@ class Door:
         """Edit a message."""
         await self._channel(ref).get_partial_message(ref.message_id).edit(**fields)
 
-    async def send(self, ref: MessageRef, fields: dict[str, Any], nonce: str) -> int:
-        """Send a new message into the channel of `ref`; its id.
+    async def send(self, ref: MessageRef, fields: dict[str, Any], nonce: str) -> tuple[int, bool]:
+        """Send a new message into the channel of `ref`; its id, and whether it shows the fields.
 
-        Sent again with the same nonce within some minutes, it is the same message.
+        Sent again with the same nonce within some minutes, it is the same message, and shows what
+        it showed before.
         """
         channel = self._channel(ref)
         given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
@@ -42,7 +43,7 @@ class Door:
         if "enforce_nonce" in inspect.signature(channel.send).parameters:
             given["enforce_nonce"] = True
         message = await channel.send(**given, nonce=nonce)
-        return int(message.id)
+        return int(message.id), same(message, given)
 
     async def fetch(self, ref: MessageRef) -> Any:  # noqa: ANN401 - of whichever library
         """The message as Discord has it."""

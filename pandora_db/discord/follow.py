@@ -115,7 +115,9 @@ class JobMessages:
         loop = asyncio.get_running_loop()
         for work in (self._hear(watch), self._look(), self._catch_up()):
             # Not in the caller's context, which may be that of an open transaction.
-            self._tasks.append(loop.create_task(work, context=Context()))
+            task = loop.create_task(work, context=Context())
+            task.add_done_callback(_report)
+            self._tasks.append(task)
 
     async def close(self, timeout: float = 5.0) -> None:
         """Show what became of the jobs until now, and stop; close the updater after this.
@@ -144,14 +146,22 @@ class JobMessages:
 
     async def _hear(self, watch: Watch) -> None:
         """Note which jobs have changed."""
-        async with watch:
-            async for event in watch:
-                if event.kind is EventKind.DELETED or _begins_anew(event):
-                    self._updater.forget(event.job_id)
-                self._dirty.add(event.job_id)
-                self._moved = True
-                self._heard.set()
-        log.info("messages are no longer kept true: the handle was closed")
+        while True:
+            try:
+                async with watch:
+                    async for event in watch:
+                        if event.kind is EventKind.DELETED or _begins_anew(event):
+                            self._updater.forget(event.job_id)
+                        self._moved = True
+                        self._touch(event.job_id)
+            except HandleClosed:
+                return
+            except PandoraDbError as error:
+                log.warning("the messages of jobs are behind: %s; watching again", error)
+                await asyncio.sleep(_AGAIN)
+                watch = self._db.watch(after=watch.cursor)
+            else:
+                return  # the handle was closed
 
     async def _look(self) -> None:
         """Show the jobs that have changed, and the progress of those that are worked on."""
@@ -217,34 +227,42 @@ class JobMessages:
         return {"content": shown}
 
     async def _catch_up(self) -> None:
-        """Show what happened while nobody looked."""
-        since = datetime.now(UTC) - self._ended_within
+        """Have shown what happened while nobody looked."""
         ended: list[JobRow] | None = None
         while ended is None:
             try:
-                ended = await self._show_all()
+                ended = await self._find_all()
             except HandleClosed:
                 return
             except PandoraDbError as error:
                 log.warning("the messages of jobs are behind: %s; looking again", error)
                 await asyncio.sleep(_AGAIN)
         for job in ended:
-            at = job.completed_at or job.updated_at
-            if at is None or at < since:
-                continue
             fields = await self._rendered(job)
-            if fields is not None:
-                await self._updater.ensure(job, **fields)
+            if fields is not None and not await self._updater.shows(job, **fields):
+                self._touch(job.job_id)
 
-    async def _show_all(self) -> list[JobRow]:
-        """Show the active jobs; the others, the last that ended first."""
+    async def _find_all(self) -> list[JobRow]:
+        """Have the active jobs shown; return those that ended not long ago."""
+        since = datetime.now(UTC) - self._ended_within
         ended: list[JobRow] = []
         async for job in self._db.iter_jobs(archived=False):
-            if _kind(job) in _ENDS:
+            if _kind(job) not in _ENDS:
+                self._touch(job.job_id)
+            elif job.updated_at is not None and job.updated_at >= since:
                 ended.append(job)
-            else:
-                await self._show(job)
-        return ended + await self._db.get_completed_jobs(_ENDED)
+        archived = await self._db.get_completed_jobs(_ENDED)
+        return ended + [job for job in archived if job.completed_at and job.completed_at >= since]
+
+    def _touch(self, job_id: int) -> None:
+        """Have a job read and shown by `_look`, which alone shows any: nothing old comes last."""
+        self._dirty.add(job_id)
+        self._heard.set()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("the messages of jobs stay as they are", exc_info=task.exception())
 
 
 def _kind(job: JobRow) -> StageKind | None:

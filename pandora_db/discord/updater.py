@@ -173,24 +173,24 @@ class ProgressUpdater:
             self._lane(line).leave(line)
             line.answer(delivered=False)
 
-    async def ensure(self, job: JobRow, content: str | None = None, **fields: object) -> bool:
-        """`show` the last state of a job that may have been shown before a restart.
+    async def shows(self, job: JobRow, content: str | None = None, **fields: object) -> bool:
+        """Ask Discord whether the message of `job` shows this, as before a restart it may have.
 
-        The message is fetched first, and edited only when it shows something else: texts of the
-        content and of embeds are compared, not buttons and pictures.
+        Texts of the content and of embeds are compared, not buttons and pictures. While Discord is
+        away it is asked again.
 
         Returns:
-            Whether it showed something else.
+            Whether it does. True too when there is nothing to be done about it: the job has no
+            message, its channel cannot be reached any more, or `close` was called.
 
         Raises:
             InvalidInput: as `show`.
         """
         wanted = _check_fields(content, fields)
         ref = MessageRef.from_job(job)
-        if ref is None or await self._delivery.shows(ref, wanted, lambda: self._closed):
-            return False
-        self.show(job, last=True, **wanted)
-        return True
+        if ref is None:
+            return True
+        return await self._delivery.shows(ref, wanted, lambda: self._closed)
 
     async def close(self, timeout: float = 10.0) -> tuple[int, ...]:
         """Deliver what is left, last states first, within `timeout` seconds, then stop.
