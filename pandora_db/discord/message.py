@@ -83,7 +83,8 @@ class MessageRef:
                 "restart; answer with a message that others see too",
                 field="message",
             )
-        guild = getattr(found, "guild", None) or getattr(channel, "guild", None)
+        # A follow-up does not know its guild; the member who asked does.
+        guild = next((g for o in (found, channel, user) if (g := getattr(o, "guild", None))), None)
         guild_id = getattr(guild, "id", None) or getattr(found, "guild_id", None)
         return cls(
             channel_id,
@@ -117,10 +118,10 @@ class MessageRef:
 
 def _user_id(message: Any, user: object) -> int | None:  # noqa: ANN401 - of any library
     if user is None:
-        for name in ("interaction_metadata", "interaction"):
-            user = getattr(getattr(message, name, None), "user", None)
-            if user is not None:
-                break
+        # Where there is the one, the other is deprecated, and says so when it is read.
+        modern = hasattr(message, "interaction_metadata")
+        name = "interaction_metadata" if modern else "interaction"
+        user = getattr(getattr(message, name, None), "user", None)
     found = getattr(user, "id", user)
     if found is not None and not isinstance(found, int):
         raise InvalidInput(

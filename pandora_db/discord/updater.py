@@ -287,12 +287,11 @@ class ProgressUpdater:
         except Exception as error:  # noqa: BLE001 - of any library, and none may come out
             self._failed(lane, line, wanted, error)
         else:
-            line.failures = 0
+            every = self._every_old if line.ref.age() > OLD else self._every
+            line.failures, line.due = 0, loop.time() + every
             self._settled(line, wanted)
         finally:
             lane.pace.mark(loop.time())
-        every = self._every_old if line.ref.age() > OLD else self._every
-        line.due = max(line.due, loop.time() + every)
         if line.dirty and self._lines.get(line.job_id) is line:
             lane.requeue(line)
         else:
