@@ -85,10 +85,10 @@ class Library:
         self.errors = list(errors)
         self.tries: list[tuple[float, dict[str, Any]]] = []
 
-    def get_partial_messageable(self, channel_id: int) -> Library:
+    def get_partial_messageable(self, _channel_id: int) -> Library:
         return self
 
-    def get_partial_message(self, message_id: int) -> Library:
+    def get_partial_message(self, _message_id: int) -> Library:
         return self
 
     async def edit(self, **fields: Any) -> None:

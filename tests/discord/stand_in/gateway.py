@@ -51,10 +51,9 @@ class Gateway:
         return live[-1] if live else None
 
     async def dispatch(self, name: str, data: Any) -> None:
-        """Tell the bot that is connected; nobody hears it when none is."""
-        session = self.session
-        if session is not None:
-            await session.dispatch(name, data)
+        """Tell the bot; one that is cut off hears it when it resumes its session."""
+        if self.sessions:
+            await self.sessions[-1].dispatch(name, data)
 
     async def drop(self) -> None:
         """Cut the connection, as when Discord restarts a server; bots resume."""

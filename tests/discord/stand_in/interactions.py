@@ -106,7 +106,7 @@ class Used:
             self.source.edited_at = self.world.rules.now()
         elif self.answer == CHOICES:
             self.choices = data.get("choices", [])
-        elif self.answer not in (DEFERRED_UPDATE,):
+        elif self.answer != DEFERRED_UPDATE:
             self.modal = data
         if self.answer in (UPDATE, DEFERRED_UPDATE):
             self.original = self.source

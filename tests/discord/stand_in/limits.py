@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from tests.discord.stand_in.calls import Refusal
+
 
 @dataclass(slots=True)
 class Bucket:
     """At most `limit` requests within `per` seconds from the first."""
 
     name: str
-    limit: int
-    per: float
+    limit: int = 0
+    per: float = 0.0
     used: int = 0
     until: float = 0.0
 
@@ -25,6 +27,13 @@ class Bucket:
             return self.until - now
         self.used += 1
         return None
+
+    def count(self, headers: dict[str, str]) -> None:
+        """Count a request and say so in the headers; raises `Refusal` when there are too many."""
+        seconds = self.take()
+        headers.update(self.headers())
+        if seconds is not None:
+            raise Refusal(429, 0, "You are being rate limited.", retry_after=seconds)
 
     def headers(self) -> dict[str, str]:
         left = max(self.until - time.monotonic(), 0.0)

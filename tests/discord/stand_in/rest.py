@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.discord.stand_in.calls import Refusal, unknown
@@ -19,19 +21,40 @@ from tests.discord.stand_in.world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp import web
 
 Answer = tuple[int, Any]
+Handler = Callable[["Rest", "Ask"], Answer]
+_OK_EMPTY: Answer = (204, None)
 _ROUTES: list[tuple[str, re.Pattern[str], str]] = []
 
 
-def route(method: str, pattern: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-    """Have a method of `Rest` answer a route; `{name}` is given as an argument."""
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: its body, its query, and what the path names."""
+
+    body: Any
+    query: Mapping[str, str]
+    named: Mapping[str, str]
+
+    @property
+    def channel_id(self) -> int:
+        return int(self.named["channel_id"])
+
+    @property
+    def message_id(self) -> int:
+        return int(self.named["message_id"])
+
+    @property
+    def token(self) -> str:
+        return self.named["token"]
+
+
+def route(method: str, pattern: str) -> Callable[[Handler], Handler]:
+    """Have a method of `Rest` answer a route."""
     expression = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", pattern) + "$")
 
-    def register(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    def register(function: Handler) -> Handler:
         _ROUTES.append((method, expression, function.__name__))
         return function
 
@@ -53,10 +76,9 @@ class Rest:
         if found is None or method not in ("PATCH", "POST"):
             return None
         rules = self._world.rules
-        limit, per = rules.edits if method == "PATCH" else rules.sends
-        name = "edits" if method == "PATCH" else "sends"
-        key = (name, found[1])
-        return self._buckets.setdefault(key, Bucket(f"{name}-of-a-channel", limit, per))
+        if method == "PATCH":
+            return self._bucket("edits", found[1], rules.edits)
+        return self._bucket("sends", found[1], rules.sends)
 
     def answer(self, request: web.Request, path: str, body: Any) -> Answer:
         """Answer a request; raises `Refusal`."""
@@ -66,36 +88,33 @@ class Rest:
         for method, pattern, name in _ROUTES:
             found = pattern.match(path)
             if found and method == request.method:
-                facts = {key: _number(value) for key, value in found.groupdict().items()}
-                answer: Answer = getattr(self, name)(body, request.query, **facts)
+                ask = Ask(body, request.query, found.groupdict())
+                answer: Answer = getattr(self, name)(ask)
                 return answer
         raise Refusal(404, 0, f"404: Not Found: {request.method} {path}")
 
     @route("GET", "/users/@me")
-    def me(self, body: Any, query: Any) -> Answer:
+    def me(self, _ask: Ask) -> Answer:
         return 200, user(BOT_ID) | {
-            "verified": True,
-            "mfa_enabled": False,
-            "flags": 0,
-            "email": None,
-        }
+            "verified": True, "mfa_enabled": False, "flags": 0, "email": None,
+        }  # fmt: skip
 
     @route("GET", "/users/{user_id}")
-    def user(self, body: Any, query: Any, user_id: int) -> Answer:
-        return 200, user(user_id)
+    def user(self, ask: Ask) -> Answer:
+        return 200, user(int(ask.named["user_id"]))
 
     @route("GET", "/guilds/{guild_id}/members/{user_id}")
-    def member(self, body: Any, query: Any, guild_id: int, user_id: int) -> Answer:
-        return 200, member(user_id)
+    def member(self, ask: Ask) -> Answer:
+        return 200, member(int(ask.named["user_id"]))
 
     @route("GET", "/gateway/bot")
-    def gateway(self, body: Any, query: Any) -> Answer:
+    def gateway(self, _ask: Ask) -> Answer:
         limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
         return 200, {"url": self._gateway_url(), "shards": 1, "session_start_limit": limit}
 
     @route("GET", "/oauth2/applications/@me")
     @route("GET", "/applications/@me")
-    def application(self, body: Any, query: Any) -> Answer:
+    def application(self, _ask: Ask) -> Answer:
         return 200, {
             "id": str(BOT_ID), "name": "encode-bot", "icon": None, "description": "", "flags": 0,
             "bot_public": True, "bot_require_code_grant": False, "verify_key": "0" * 64,
@@ -105,157 +124,146 @@ class Rest:
 
     @route("GET", "/applications/{application_id}/commands")
     @route("GET", "/applications/{application_id}/guilds/{guild_id}/commands")
-    def commands(
-        self, body: Any, query: Any, application_id: int, guild_id: int | None = None
-    ) -> Answer:
+    def commands(self, _ask: Ask) -> Answer:
         return 200, self._world.commands
 
     @route("PUT", "/applications/{application_id}/commands")
     @route("PUT", "/applications/{application_id}/guilds/{guild_id}/commands")
-    def sync(
-        self, body: Any, query: Any, application_id: int, guild_id: int | None = None
-    ) -> Answer:
+    def sync(self, ask: Ask) -> Answer:
         known = {command["name"]: command["id"] for command in self._world.commands}
-        self._world.commands[:] = [self._command(each, known, guild_id) for each in body]
+        in_guild = "guild_id" in ask.named
+        self._world.commands[:] = [self._command(each, known, in_guild) for each in ask.body]
         return 200, self._world.commands
 
     @route("GET", "/channels/{channel_id}")
-    def channel(self, body: Any, query: Any, channel_id: int) -> Answer:
-        self._check_channel(channel_id)
-        return 200, self._world.channel(channel_id)
+    def channel(self, ask: Ask) -> Answer:
+        self._check_channel(ask)
+        return 200, self._world.channel(ask.channel_id)
 
     @route("POST", "/channels/{channel_id}/typing")
-    def typing(self, body: Any, query: Any, channel_id: int) -> Answer:
-        self._check_channel(channel_id)
-        return 204, None
+    def typing(self, ask: Ask) -> Answer:
+        self._check_channel(ask)
+        return _OK_EMPTY
 
     @route("GET", "/channels/{channel_id}/messages")
-    def history(self, body: Any, query: Any, channel_id: int) -> Answer:
-        self._check_channel(channel_id)
-        shown = [each for each in self._world.in_channel(channel_id) if not each.ephemeral]
-        newest = shown[::-1][: int(query.get("limit", 50))]
+    def history(self, ask: Ask) -> Answer:
+        self._check_channel(ask)
+        shown = [each for each in self._world.in_channel(ask.channel_id) if not each.ephemeral]
+        newest = shown[::-1][: int(ask.query.get("limit", 50))]
         return 200, [self._world.payload(each) for each in newest]
 
     @route("POST", "/channels/{channel_id}/messages")
-    def send(self, body: Any, query: Any, channel_id: int) -> Answer:
-        self._check_channel(channel_id)
-        _check_body(body, new=True)
-        nonce = body.get("nonce")
-        if body.get("enforce_nonce") and nonce is not None:
-            for sent in self._world.in_channel(channel_id):
-                if sent.nonce == str(nonce):
+    def send(self, ask: Ask) -> Answer:
+        self._check_channel(ask)
+        _check_body(ask.body, new=True)
+        nonce = None if ask.body.get("nonce") is None else str(ask.body["nonce"])
+        if ask.body.get("enforce_nonce") and nonce is not None:
+            for sent in self._world.in_channel(ask.channel_id):
+                if sent.nonce == nonce:
                     return 200, self._world.payload(sent)
-        message = self._world.add(channel_id, body, nonce=None if nonce is None else str(nonce))
-        return 200, self._world.payload(message)
+        return 200, self._world.payload(self._world.add(ask.channel_id, ask.body, nonce=nonce))
 
     @route("GET", "/channels/{channel_id}/messages/{message_id}")
-    def fetch(self, body: Any, query: Any, channel_id: int, message_id: int) -> Answer:
-        return 200, self._world.payload(self._message(channel_id, message_id))
+    def fetch(self, ask: Ask) -> Answer:
+        return 200, self._world.payload(self._message(ask))
 
     @route("PATCH", "/channels/{channel_id}/messages/{message_id}")
-    def edit(self, body: Any, query: Any, channel_id: int, message_id: int) -> Answer:
-        message = self._message(channel_id, message_id)
+    def edit(self, ask: Ask) -> Answer:
+        message = self._message(ask)
         if message.author_id != BOT_ID:
             raise Refusal(403, 50005, "Cannot edit a message authored by another user")
-        _check_body(body, new=False)
+        _check_body(ask.body, new=False)
         rules = self._world.rules
         if rules.now() - message.sent_at > rules.old_after:
-            limit, per = rules.old_edits
-            key = ("old", str(channel_id))
-            seconds = self._buckets.setdefault(key, Bucket("old", limit, per)).take()
+            seconds = self._bucket("old", ask.named["channel_id"], rules.old_edits).take()
             if seconds is not None:
                 text = "Maximum number of edits to messages older than 1 hour reached."
                 raise Refusal(429, 30046, text, retry_after=seconds)
-        message.change(body, rules.now())
+        message.change(ask.body, rules.now())
         message.edited_at = rules.now()
         return 200, self._world.payload(message)
 
     @route("DELETE", "/channels/{channel_id}/messages/{message_id}")
-    def delete(self, body: Any, query: Any, channel_id: int, message_id: int) -> Answer:
-        message = self._message(channel_id, message_id)
-        self._world.deleted[message.message_id] = self._world.messages.pop(message.message_id)
-        return 204, None
+    def delete(self, ask: Ask) -> Answer:
+        self._world.delete(self._message(ask).message_id)
+        return _OK_EMPTY
 
     @route("POST", "/interactions/{interaction_id}/{token}/callback")
-    def callback(self, body: Any, query: Any, interaction_id: int, token: str) -> Answer:
-        used = self._interaction(token)
-        used.acknowledge(body)
-        with_response = query.get("with_response", "false").lower() in ("true", "1")
-        return (200, used.response()) if with_response else (204, None)
+    def callback(self, ask: Ask) -> Answer:
+        used = self._interaction(ask)
+        used.acknowledge(ask.body)
+        with_response = ask.query.get("with_response", "false").lower() in ("true", "1")
+        return (200, used.response()) if with_response else _OK_EMPTY
 
     @route("POST", "/webhooks/{application_id}/{token}")
-    def follow_up(self, body: Any, query: Any, application_id: int, token: str) -> Answer:
-        used = self._interaction(token)
+    def follow_up(self, ask: Ask) -> Answer:
+        used = self._interaction(ask)
         used.check_token()
-        return 200, self._world.payload(used.follow_up(body))
+        return 200, self._world.payload(used.follow_up(ask.body))
 
     @route("GET", "/webhooks/{application_id}/{token}/messages/{which}")
-    def fetch_answer(
-        self, body: Any, query: Any, application_id: int, token: str, which: int | str
-    ) -> Answer:
-        return 200, self._world.payload(self._answer(token, which))
+    def fetch_answer(self, ask: Ask) -> Answer:
+        return 200, self._world.payload(self._answer(ask))
 
     @route("PATCH", "/webhooks/{application_id}/{token}/messages/{which}")
-    def edit_answer(
-        self, body: Any, query: Any, application_id: int, token: str, which: int | str
-    ) -> Answer:
-        message = self._answer(token, which)
-        used = self._interaction(token)
+    def edit_answer(self, ask: Ask) -> Answer:
+        message = self._answer(ask)
+        used = self._interaction(ask)
         if message is used.original:
-            used.fill(body)
+            used.fill(ask.body)
         else:
-            message.change(body, self._world.rules.now())
+            message.change(ask.body, self._world.rules.now())
         return 200, self._world.payload(message)
 
     @route("DELETE", "/webhooks/{application_id}/{token}/messages/{which}")
-    def delete_answer(
-        self, body: Any, query: Any, application_id: int, token: str, which: int | str
-    ) -> Answer:
-        message = self._answer(token, which)
-        self._world.deleted[message.message_id] = self._world.messages.pop(message.message_id)
-        return 204, None
+    def delete_answer(self, ask: Ask) -> Answer:
+        self._world.delete(self._answer(ask).message_id)
+        return _OK_EMPTY
+
+    def _bucket(self, name: str, channel_id: str, limits: tuple[int, float]) -> Bucket:
+        bucket = self._buckets.setdefault((name, channel_id), Bucket(f"{name}-of-a-channel"))
+        bucket.limit, bucket.per = limits
+        return bucket
 
     def _command(
-        self, given: dict[str, Any], known: dict[str, Any], guild_id: int | None
+        self, given: dict[str, Any], known: dict[str, Any], in_guild: bool
     ) -> dict[str, Any]:
         return {
             "id": known.get(given["name"], str(self._world.snowflake())),
             "application_id": str(BOT_ID), "type": 1, "version": "1", "description": "",
             "default_member_permissions": None, "options": [], **given,
-            **({"guild_id": str(GUILD_ID)} if guild_id else {}),
+            **({"guild_id": str(GUILD_ID)} if in_guild else {}),
         }  # fmt: skip
 
-    def _check_channel(self, channel_id: int) -> None:
-        if channel_id not in self._world.channels:
+    def _check_channel(self, ask: Ask) -> None:
+        if ask.channel_id not in self._world.channels:
             raise unknown("Channel", 10003)
 
-    def _message(self, channel_id: int, message_id: int) -> Message:
-        self._check_channel(channel_id)
-        message = self._world.messages.get(message_id)
+    def _message(self, ask: Ask) -> Message:
+        self._check_channel(ask)
+        message = self._world.messages.get(ask.message_id)
         # What one person alone sees cannot be reached without its token.
-        if message is None or message.channel_id != channel_id or message.ephemeral:
+        if message is None or message.channel_id != ask.channel_id or message.ephemeral:
             raise unknown("Message", 10008)
         return message
 
-    def _interaction(self, token: str) -> Used:
-        used = next((each for each in self._used if each.token == token), None)
+    def _interaction(self, ask: Ask) -> Used:
+        used = next((each for each in self._used if each.token == ask.token), None)
         if used is None:
             raise unknown("Webhook", 10015)
         return used
 
-    def _answer(self, token: str, which: int | str) -> Message:
-        used = self._interaction(token)
+    def _answer(self, ask: Ask) -> Message:
+        used = self._interaction(ask)
         used.check_token()
         mine = [each for each in (used.original, *used.followups) if each is not None]
         for message in mine:
-            found = message.message_id if isinstance(which, int) else "@original"
-            if found == which and message.message_id in self._world.messages:
+            names = {str(message.message_id)} | (
+                {"@original"} if message is used.original else set()
+            )
+            if ask.named["which"] in names and message.message_id in self._world.messages:
                 return message
         raise unknown("Message", 10008)
-
-
-def _number(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
 
 
 def _check_body(body: dict[str, Any], *, new: bool) -> None:

@@ -141,7 +141,7 @@ class StandIn:
     def delete(self, message: Message | int) -> None:
         """Somebody deletes a message."""
         message_id = message if isinstance(message, int) else message.message_id
-        self.world.deleted[message_id] = self.world.messages.pop(message_id)
+        self.world.delete(message_id)
 
     def advance(self, seconds: float) -> None:
         """Let time pass for tokens and the age of messages; rate limits keep to real time."""
@@ -242,10 +242,7 @@ class StandIn:
             self._fail_if_told(f"{request.method} {path}")
             bucket = self._rest.bucket(request.method, path)
             if bucket is not None:
-                seconds = bucket.take()
-                headers |= bucket.headers()
-                if seconds is not None:
-                    raise Refusal(429, 0, "You are being rate limited.", retry_after=seconds)
+                bucket.count(headers)
             status, answer = self._rest.answer(request, path, body)
         except Refusal as refusal:
             status, code = refusal.status, refusal.code

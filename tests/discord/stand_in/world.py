@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-TOKEN = "MTAw.stand.in"
+TOKEN = "MTAw.stand.in"  # noqa: S105 - of nobody
 BOT_ID, GUILD_ID, USER_ID, OWNER_ID, CHANNEL_ID, OTHER_CHANNEL_ID = 100, 200, 301, 302, 401, 402
 _EPOCH = 1_420_070_400_000
 EPHEMERAL = 64
@@ -104,6 +104,9 @@ class World:
         self.messages[message.message_id] = message
         return message
 
+    def delete(self, message_id: int) -> None:
+        self.deleted[message_id] = self.messages.pop(message_id)
+
     def in_channel(self, channel_id: int) -> list[Message]:
         """Its messages, oldest first, those too that one person alone sees."""
         found = (each for each in self.messages.values() if each.channel_id == channel_id)
@@ -122,8 +125,9 @@ class World:
             "hoist": False, "managed": False, "mentionable": False, "position": 0, "flags": 0,
         }  # fmt: skip
         return {
-            "id": str(GUILD_ID), "name": "encoders", "owner_id": str(OWNER_ID), "unavailable": False,
-            "roles": [everyone], "channels": [self.channel(each) for each in self.channels],
+            "id": str(GUILD_ID), "name": "encoders", "owner_id": str(OWNER_ID),
+            "unavailable": False, "roles": [everyone],
+            "channels": [self.channel(each) for each in self.channels],
             "members": [member(each) for each in (BOT_ID, USER_ID, OWNER_ID)], "member_count": 3,
             "emojis": [], "stickers": [], "features": [], "threads": [], "presences": [],
             "voice_states": [], "stage_instances": [], "guild_scheduled_events": [],
