@@ -107,6 +107,7 @@ class Rest:
     def member(self, ask: Ask) -> Answer:
         return 200, member(int(ask.named["user_id"]))
 
+    @route("GET", "/gateway")
     @route("GET", "/gateway/bot")
     def gateway(self, _ask: Ask) -> Answer:
         limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
