@@ -15,21 +15,26 @@ FIELDS = frozenset({"content", "embed", "embeds", "view", "allowed_mentions"})
 """What both an edit and a new message take, in each of the libraries."""
 
 
+_CALLED = ("get_channel", "get_partial_messageable", "fetch_channel")
+_CHANNELS = 1000
+
+
 class Door:
     """Edits, sends and fetches messages through a client or bot."""
 
     def __init__(self, client: object) -> None:
-        if not hasattr(client, "get_partial_messageable"):
+        if not all(hasattr(client, name) for name in _CALLED):
             raise InvalidInput(
                 f"client is a {type(client).__name__}; expected a Client or Bot of discord.py, "
                 "nextcord, py-cord or disnake",
                 field="client",
             )
         self._client = cast("Any", client)
+        self._fetched: dict[int, Any] = {}
 
     async def edit(self, ref: MessageRef, fields: dict[str, Any]) -> None:
         """Edit a message."""
-        await self._channel(ref).get_partial_message(ref.message_id).edit(**fields)
+        await (await self._message(ref)).edit(**fields)
 
     async def send(self, ref: MessageRef, fields: dict[str, Any], nonce: str) -> tuple[int, bool]:
         """Send a new message into the channel of `ref`; its id, and whether it shows the fields.
@@ -37,7 +42,7 @@ class Door:
         Sent again with the same nonce within some minutes, it is the same message, and shows what
         it showed before.
         """
-        channel = self._channel(ref)
+        channel = self._channel(ref.channel_id)
         given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         # py-cord alone has to be asked for it.
         if "enforce_nonce" in inspect.signature(channel.send).parameters:
@@ -47,10 +52,25 @@ class Door:
 
     async def fetch(self, ref: MessageRef) -> Any:  # noqa: ANN401 - of whichever library
         """The message as Discord has it."""
-        return await self._channel(ref).get_partial_message(ref.message_id).fetch()
+        return await (await self._message(ref)).fetch()
 
-    def _channel(self, ref: MessageRef) -> Any:  # noqa: ANN401 - as above
-        return self._client.get_partial_messageable(ref.channel_id)
+    async def _message(self, ref: MessageRef) -> Any:  # noqa: ANN401 - as above
+        try:
+            return self._channel(ref.channel_id).get_partial_message(ref.message_id)
+        except TypeError:
+            # disnake has to know the type of the channel.
+            if len(self._fetched) >= _CHANNELS:
+                self._fetched.clear()
+            channel = await self._client.fetch_channel(ref.channel_id)
+            self._fetched[ref.channel_id] = channel
+            return channel.get_partial_message(ref.message_id)
+
+    def _channel(self, channel_id: int) -> Any:  # noqa: ANN401 - as above
+        """The channel without asking Discord: as the client knows it, or by its id alone."""
+        known = self._client.get_channel(channel_id) or self._fetched.get(channel_id)
+        if hasattr(known, "get_partial_message"):
+            return known
+        return self._client.get_partial_messageable(channel_id)
 
 
 def nonce_of(job_id: int, ref: MessageRef) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pandora_db.discord.message import MessageRef
 from pandora_db.discord.pace import Pace
@@ -16,6 +16,13 @@ class Shown:
 
     fields: dict[str, Any]
     last: bool = False
+
+    def same(self, other: Shown) -> bool:
+        """Whether both look alike: embeds and views are made anew each time."""
+        return self.fields.keys() == other.fields.keys() and all(
+            value == other.fields[name] or _looks(value) == _looks(other.fields[name])
+            for name, value in self.fields.items()
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +64,15 @@ class Line:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(delivered)
+
+
+def _looks(value: Any) -> Any:  # noqa: ANN401 - of whichever library
+    if isinstance(value, (list, tuple)):
+        return [_looks(each) for each in cast("list[Any]", value)]
+    for name in ("to_components", "to_dict"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    return value
 
 
 class Lane:

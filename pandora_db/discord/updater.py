@@ -117,7 +117,7 @@ class ProgressUpdater:
         ending = line.ended if waiting is None else waiting.last
         if ending and not last:
             return
-        if waiting is None and line.shown is not None and line.shown.fields == wanted.fields:
+        if waiting is None and line.shown is not None and line.shown.same(wanted):
             line.ended = last
             return
         line.wanted = wanted

@@ -57,8 +57,8 @@ def retry_after(error: BaseException) -> float | None:
         return float(given)
     if getattr(error, "status", None) != _TOO_MANY:
         return None
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers = cast("Any", getattr(getattr(error, "response", None), "headers", None))
     try:
-        return max(float(headers.get("Retry-After", 1)), 0.0)
+        return max(float(headers.get("Retry-After", 1)), 0.0) if headers else 1.0
     except ValueError:
         return 1.0

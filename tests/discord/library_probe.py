@@ -61,7 +61,7 @@ class Probe:
         self.client.event(on_interaction)
         self.stand_in.world.commands.append({"id": "7", "name": "encode", "options": []})
         used = await self.stand_in.slash("encode")
-        await wait_until(lambda: len(made) == 2)  # noqa: PLR2004 - both of them
+        await wait_until(lambda: len(made) == 2)
         expected = MessageRef(CHANNEL_ID, used.message().message_id, GUILD_ID, USER_ID)
         assert made == [expected, expected], made
 
@@ -137,18 +137,22 @@ class Probe:
     async def following(self) -> None:
         """JobMessages to the end of a job, and what ended while nobody looked"""
         job, ended = await self.job(), await self.job()
-        async with ProgressUpdater(self.client, self.db, **QUICK) as updater:
-            async with JobMessages(self.db, updater, render_job, every=0.1):
-                await self.db.update_stage(job.job_id, Stage.ENCODING)
-                await self.db.update_stage(job.job_id, Stage.UPLOADED)
-                texts = self.stand_in.world.messages
-                done = f"**Job {job.job_id}** is done"
-                await wait_until(lambda: texts[job.message_id].content == done)
+        texts = self.stand_in.world.messages
+        async with (
+            ProgressUpdater(self.client, self.db, **QUICK) as updater,
+            JobMessages(self.db, updater, render_job, every=0.1),
+        ):
+            await self.db.update_stage(job.job_id, Stage.ENCODING)
+            await self.db.update_stage(job.job_id, Stage.UPLOADED)
+            done = f"**Job {job.job_id}** is done"
+            await wait_until(lambda: texts[job.message_id].content == done)
         await self.db.update_stage(ended.job_id, Stage.FAILED)
-        async with ProgressUpdater(self.client, self.db, **QUICK) as updater:
-            async with JobMessages(self.db, updater, render_job):
-                failed = f"**Job {ended.job_id}** failed"
-                await wait_until(lambda: texts[ended.message_id].content == failed)
+        async with (
+            ProgressUpdater(self.client, self.db, **QUICK) as updater,
+            JobMessages(self.db, updater, render_job),
+        ):
+            failed = f"**Job {ended.job_id}** failed"
+            await wait_until(lambda: texts[ended.message_id].content == failed)
 
 
 async def main(name: str) -> None:
@@ -177,7 +181,8 @@ async def main(name: str) -> None:
                 await scene()
                 print(f"  {scene.__doc__}", flush=True)
         await client.close()
-        await running
+        running.cancel()  # py-cord would connect again
+        await asyncio.gather(running, return_exceptions=True)
 
 
 if __name__ == "__main__":

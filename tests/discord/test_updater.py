@@ -277,6 +277,15 @@ async def test_embeds_and_views(stand_in: StandIn, client: discord.Client, new_j
         message = stand_in.world.messages[job.message_id]
         assert message.embeds[0]["title"] == "half"
         assert [part["custom_id"] for part in message.buttons()] == ["cancel:1"]
+        # Made anew, they look as before; and then they do not.
+        again = discord.ui.View(timeout=None)
+        again.add_item(discord.ui.Button(label="Cancel", custom_id="cancel:1"))
+        updater.show(job, embed=discord.Embed(title="half"), view=again)
+        assert await updater.settle(1)
+        assert len(stand_in.edits()) == 1
+        updater.show(job, embed=discord.Embed(title="more"), view=again)
+        assert await updater.settle(1)
+        assert len(stand_in.edits()) == 2
         assert await updater.finish(job, embed=None, view=None, content="done")
     assert (message.content, message.embeds, message.components) == ("done", [], [])
 

@@ -85,6 +85,12 @@ class Library:
         self.errors = list(errors)
         self.tries: list[tuple[float, dict[str, Any]]] = []
 
+    def get_channel(self, _channel_id: int) -> None:
+        return None
+
+    async def fetch_channel(self, _channel_id: int) -> Library:
+        return self
+
     def get_partial_messageable(self, _channel_id: int) -> Library:
         return self
 

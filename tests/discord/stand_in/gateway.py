@@ -65,15 +65,15 @@ class Gateway:
         """Serve one websocket."""
         socket = web.WebSocketResponse(heartbeat=None)
         await socket.prepare(request)
-        await socket.send_json({"op": HELLO, "d": {"heartbeat_interval": _INTERVAL}, "s": None})
+        await socket.send_json(_frame(HELLO, {"heartbeat_interval": _INTERVAL}))
         session: Session | None = None
         try:
             async for message in socket:
-                if message.type is not WSMsgType.TEXT:
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     continue
                 frame = json.loads(message.data)
                 if frame["op"] == HEARTBEAT:
-                    await socket.send_json({"op": ACK, "d": None})
+                    await socket.send_json(_frame(ACK, None))
                 elif frame["op"] == IDENTIFY:
                     session = await self._identify(socket, frame["d"])
                 elif frame["op"] == RESUME:
@@ -107,7 +107,7 @@ class Gateway:
     async def _resume(self, socket: web.WebSocketResponse, data: dict[str, Any]) -> Session | None:
         session = next((e for e in self.sessions if e.session_id == data["session_id"]), None)
         if session is None:
-            await socket.send_json({"op": INVALID, "d": False})
+            await socket.send_json(_frame(INVALID, False))
             return None
         session.socket = socket
         for event in session.sent[data["seq"] :]:
@@ -115,3 +115,7 @@ class Gateway:
         await session.dispatch("RESUMED", {"_trace": []})
         self.connected.set()
         return session
+
+
+def _frame(op: int, data: object) -> dict[str, Any]:
+    return {"op": op, "d": data, "s": None, "t": None}

@@ -113,6 +113,11 @@ class Rest:
         limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
         return 200, {"url": self._gateway_url(), "shards": 1, "session_start_limit": limit}
 
+    @route("GET", "/soundboard-default-sounds")
+    @route("GET", "/guilds/{guild_id}/soundboard-sounds")
+    def sounds(self, _ask: Ask) -> Answer:
+        return 200, []
+
     @route("GET", "/oauth2/applications/@me")
     @route("GET", "/applications/@me")
     def application(self, _ask: Ask) -> Answer:

@@ -267,7 +267,7 @@ class StandIn:
 async def _body(request: web.Request) -> Any:
     if not request.can_read_body:
         return None
-    if request.content_type == "multipart/form-data":
+    if request.content_type != "application/json":
         form = await request.post()
         return json.loads(str(form["payload_json"])) if "payload_json" in form else {}
     return await request.json()

@@ -123,6 +123,7 @@ class World:
         everyone = {
             "id": str(GUILD_ID), "name": "@everyone", "permissions": "8", "color": 0,
             "hoist": False, "managed": False, "mentionable": False, "position": 0, "flags": 0,
+            "colors": {"primary_color": 0, "secondary_color": None, "tertiary_color": None},
         }  # fmt: skip
         return {
             "id": str(GUILD_ID), "name": "encoders", "owner_id": str(OWNER_ID),
@@ -154,7 +155,9 @@ class World:
         if message.nonce is not None:
             shown["nonce"] = message.nonce
         if message.interaction is not None:
-            shown |= {"interaction_metadata": message.interaction, "type": 20,
+            legacy = {name: message.interaction[name] for name in ("id", "type", "user")}
+            shown |= {"interaction_metadata": message.interaction,
+                      "interaction": legacy | {"name": "encode"}, "type": 20,
                       "application_id": str(BOT_ID), "webhook_id": str(BOT_ID)}  # fmt: skip
         return shown
 
