@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pandora_db.codecs.checks import check_int, check_progress
-from pandora_db.models.status import JobStatus
+from pandora_db.models.status import Hold, JobStatus
 
 if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MAX_CONTENT = 2000
 """Characters that Discord takes in the content of a message."""
 _WORDS = ("next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+# What was asked of a job that is worked on.
+_ASKED = {Hold.PAUSE.value: " is being paused", Hold.CANCEL.value: " is being cancelled"}
 _MAX_WIDTH = 100
 _MAX_STEP = 300
 _MARKS = "\\*_~`|["  # the backslash first: the others get one
@@ -51,7 +53,7 @@ def render_job(job: JobRow, position: int | None = None, *, width: int = 20) -> 
         return f"{name} failed" + (f": {plain(job.error)}" if job.error else "")
     if status is JobStatus.CANCELLED:
         return f"{name} was cancelled"
-    head = f"{name} is paused" if status is JobStatus.PAUSED else name
+    head = name + (" is paused" if status is JobStatus.PAUSED else _ASKED.get(job.hold, ""))
     lines = [f"{head}: {plain(job.current_step)}" if job.current_step else head]
     if job.progress is not None:
         lines.append(f"{progress_bar(job.progress, width)} {int(job.progress * 100)} %")

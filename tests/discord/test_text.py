@@ -58,6 +58,8 @@ def test_a_job_on_its_way() -> None:
     assert render_job(half._replace(ready=2, hold=1), width=4) == (
         "**Job 7** is paused: encoding\n▰▰▱▱ 50 %"
     )
+    assert render_job(half._replace(hold=1)).startswith("**Job 7** is being paused: encoding\n")
+    assert render_job(half._replace(hold=2)).startswith("**Job 7** is being cancelled: encoding\n")
 
 
 def test_the_text_of_others_mentions_nobody_and_formats_nothing() -> None:
