@@ -52,6 +52,8 @@ class StandIn:
         self._runner: web.AppRunner | None = None
         self._held = asyncio.Event()
         self._held.set()
+        self._mute = ""
+        self._heard = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=64 * 2**20)
@@ -72,7 +74,7 @@ class StandIn:
         trace: TracebackType | None,
     ) -> None:
         assert self._runner is not None
-        self._held.set()
+        self.release()
         for session in self._gateway.sessions:
             if session.socket is not None:
                 await session.socket.close(code=1001)
@@ -131,8 +133,15 @@ class StandIn:
         """Answer nobody, until `release`."""
         self._held.clear()
 
+    def mute(self, path: str) -> None:
+        """Do what requests ask whose "METHOD /path" holds `path`, and do not answer them."""
+        self._mute = path
+        self._heard.clear()
+
     def release(self) -> None:
         self._held.set()
+        self._mute = ""
+        self._heard.set()
 
     async def drop_gateway(self) -> None:
         """Cut the bot's connection to the gateway."""
@@ -251,6 +260,8 @@ class StandIn:
                 answer |= {"retry_after": refusal.retry_after, "global": False}
                 headers["Retry-After"] = f"{refusal.retry_after:.3f}"
         self.calls.append(Call(time.monotonic(), request.method, path, status, body, code))
+        if self._mute and self._mute in f"{request.method} {path}":
+            await self._heard.wait()
         if status == 204:
             return web.Response(status=status, headers=headers)
         # The charset that aiohttp would add is not expected.
@@ -269,5 +280,7 @@ async def _body(request: web.Request) -> Any:
         return None
     if request.content_type != "application/json":
         form = await request.post()
-        return json.loads(str(form["payload_json"])) if "payload_json" in form else {}
+        told: dict[str, Any] = json.loads(str(form.get("payload_json", "{}")))
+        files = [part for part in form.values() if isinstance(part, web.FileField)]
+        return told | {"files": [(part.filename, part.file.read()) for part in files]}
     return await request.json()
