@@ -73,6 +73,14 @@ class Session(Protocol):
 class Unit(Session, Protocol):
     """A session inside one transaction, where much can be done at once."""
 
+    @property
+    def committed(self) -> bool | None:
+        """Whether what was done is there to stay; None when nobody knows, at a lost connection.
+
+        A cancellation may come after the commit, and an error too.
+        """
+        ...
+
     async def write_all(
         self, name: str, args: Sequence[Args], *, repeated: bool = False
     ) -> list[Row | None]:
@@ -151,7 +159,7 @@ class Pulse(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of whatever it opened."""
+        """Let go of whatever it opened; the next query opens it anew."""
         ...
 
 

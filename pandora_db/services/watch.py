@@ -16,7 +16,6 @@ from contextvars import Context
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from uuid import UUID
 from weakref import WeakSet
 
 from pandora_db.drivers.base import Bell, Driver, Row
@@ -30,10 +29,12 @@ from pandora_db.errors import (
     TransactionAborted,
     UnknownCode,
 )
-from pandora_db.models.cursor import Place, WatchCursor, decode_cursor, parse_cursor
+from pandora_db.models.cursor import EventPlace, WatchCursor, decode_cursor, parse_cursor
 from pandora_db.models.event import EventKind, JobEvent
 
 log = logging.getLogger("pandora_db")
+
+Heard = Callable[[EventKind | None], object]
 
 WINDOW = 1000
 """Events that are read at once, and that may wait for a watcher."""
@@ -46,7 +47,7 @@ class _Seen(NamedTuple):
 
     event: JobEvent
     guild_id: int | None
-    place: Place
+    place: EventPlace
 
 
 class Lookout:
@@ -57,6 +58,7 @@ class Lookout:
         self.mark = ""
         self._watches: WeakSet[Watch] = WeakSet()
         self._listeners: list[tuple[frozenset[int], Callable[[], None]]] = []
+        self._followers: dict[int, list[Heard]] = {}
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._rung = asyncio.Event()
@@ -80,6 +82,26 @@ class Lookout:
         self._start()
         self._listeners.append(listener)
         return partial(self._listeners.remove, listener)
+
+    def follow(self, job_id: int, call: Heard) -> Callable[[], None]:
+        """Have `call` called with the kind of each event of a job, until undone.
+
+        Each that is committed from now on; with None where it cannot be said which there were,
+        and when the handle is closed: `check` then raises.
+        """
+        self._start()
+        self._followers.setdefault(job_id, []).append(call)
+        return partial(self._unfollow, job_id, call)
+
+    def check(self) -> None:
+        """Raise `HandleClosed` when nobody is told of anything any more."""
+        if self._closed:
+            raise HandleClosed("watch was called on a handle that is closed")
+
+    def tell(self, job_id: int) -> None:
+        """Call those who follow a job: something changed that is no event."""
+        for call in tuple(self._followers.get(job_id, ())):
+            call(None)
 
     def ring(self) -> None:
         """Something may have happened."""
@@ -129,14 +151,22 @@ class Lookout:
                 asker.set_exception(HandleClosed("the handle was closed"))
         for watch in list(self._watches):
             watch.end()
+        self._tell_followers(None)
 
     @property
     def _wanted(self) -> bool:
-        return bool(self._watches or self._listeners or self._askers)
+        return bool(self._watches or self._listeners or self._followers or self._askers)
+
+    def _unfollow(self, job_id: int, call: Heard) -> None:
+        calls = self._followers[job_id]
+        calls.remove(call)
+        if not calls:
+            del self._followers[job_id]
+            if not self._followers:
+                self.ring()
 
     def _start(self) -> None:
-        if self._closed:
-            raise HandleClosed("watch was called on a handle that is closed")
+        self.check()
         if self._task is None or self._task.done():
             self.mark = ""
             # Not in the caller's context, which may later be that of an open transaction.
@@ -182,6 +212,7 @@ class Lookout:
             ((self.mark,),) = await self.driver.read("watch_now", {})
             for _, call in self._listeners:
                 call()
+            self._tell_followers(None)
             return False
         lower = self.mark
         anything, _, upper = await self.window(lower, None)
@@ -197,7 +228,17 @@ class Lookout:
         for stages, call in self._listeners:
             if seen is None or any(one.event.stage in stages for one in seen):
                 call()
+        self._tell_followers(seen)
         return True
+
+    def _tell_followers(self, seen: Sequence[_Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
 
     async def _wait(self, bell: Bell) -> None:
         """Until it rings, or the bell says that there may be something."""
@@ -233,8 +274,8 @@ class Watch:
         self._ready: deque[tuple[_Seen, str, str]] = deque()
         self._fed = ""  # the mark up to which all is ready, or handed out
         self._upper: str | None = None  # of a window that is read in parts, and how far
-        self._place: Place | None = None
-        self._at: tuple[str, str | None, Place | None] = ("", None, None)
+        self._place: EventPlace | None = None
+        self._at: tuple[str, str | None, EventPlace | None] = ("", None, None)
         self._origin = ""
         self._heard = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -374,16 +415,12 @@ class Watch:
 
 
 def _decode(row: Row) -> _Seen:
-    job_id, seq, at, kind, stage, attempt, owner, operation_id, detail, previous = row[:10]
+    job_id, values = row[0], row[1:10]
     try:
-        known = EventKind(kind)
+        event = JobEvent.decode(job_id, values)
     except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
-        known = EventKind.RECORDED
-    event = JobEvent(
-        job_id, seq, at, known, stage, attempt, owner,
-        None if operation_id is None else UUID(operation_id), detail, previous,
-    )  # fmt: skip
-    return _Seen(event, row[10], (row[11], job_id, row[12], seq))
+        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
+    return _Seen(event, row[10], (row[11], job_id, row[12], event.seq))
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:

@@ -1,13 +1,35 @@
+-- The kinds of events, as in `EventKind`.
+-- fragment: INSERTED
+1
+-- fragment: STAGE
+2
+-- fragment: ARCHIVED
+3
+-- fragment: CANCELLED
+6
+-- fragment: DECLINED
+8
+-- fragment: UPDATED
+9
+-- fragment: DELETED
+10
+-- fragment: CLAIMED
+12
+-- fragment: RECOVERED
+21
+-- fragment: INTERRUPTED
+22
+
 -- A deleted job's events are gone; the line of its deletion stands in for them. A job that came again
 -- has its events after those lines, whatever the clock said meanwhile.
 -- name: history :many
 SELECT seq, at, kind, stage, attempt, owner, operation_id::text, detail,
-       CASE WHEN kind <> 1 THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
+       CASE WHEN kind <> {INSERTED} THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
 FROM (
     SELECT NULL::bigint AS deletion_id, seq, at, kind, stage, attempt, owner, operation_id, detail
     FROM {schema}.job_events WHERE job_id = :job_id::bigint
     UNION ALL
-    SELECT deletion_id, seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    SELECT deletion_id, seq, at, {DELETED}, stage, attempt, NULL, operation_id, NULL
     FROM {schema}.job_deletions WHERE job_id = :job_id::bigint
 ) AS recorded
 ORDER BY deletion_id IS NULL, deletion_id, seq
@@ -109,13 +131,13 @@ WITH mark AS MATERIALIZED (
     WHERE pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark))
       AND event.job_id = :job_id::bigint   -- when: job
     UNION ALL
-    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, 10, event.stage, event.attempt, NULL, event.operation_id, NULL
+    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, {DELETED}, event.stage, event.attempt, NULL, event.operation_id, NULL
     FROM {schema}.job_deletions AS event
     WHERE event.tx >= pg_snapshot_xmax((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT upper FROM mark))
       AND pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark)) AND {tx_is_ours}
       AND event.job_id = :job_id::bigint   -- when: job
     UNION ALL
-    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, 10, event.stage, event.attempt, NULL, event.operation_id, NULL
+    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, {DELETED}, event.stage, event.attempt, NULL, event.operation_id, NULL
     FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_deletions AS event ON event.tx = open.tx
     WHERE pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark))
       AND event.job_id = :job_id::bigint   -- when: job
@@ -129,7 +151,7 @@ WITH mark AS MATERIALIZED (
     FROM placed LEFT JOIN {schema}.jobs AS job ON job.job_id = placed.job_id
 )
 SELECT job_id, seq, at, kind, stage, attempt, owner, operation_id::text, detail,
-       CASE WHEN kind NOT IN (1, 10) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
+       CASE WHEN kind NOT IN ({INSERTED}, {DELETED}) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
        guild, place, life
 FROM named
 WHERE TRUE

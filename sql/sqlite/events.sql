@@ -1,13 +1,35 @@
+-- The kinds of events, as in `EventKind`.
+-- fragment: INSERTED
+1
+-- fragment: STAGE
+2
+-- fragment: ARCHIVED
+3
+-- fragment: CANCELLED
+6
+-- fragment: DECLINED
+8
+-- fragment: UPDATED
+9
+-- fragment: DELETED
+10
+-- fragment: CLAIMED
+12
+-- fragment: RECOVERED
+21
+-- fragment: INTERRUPTED
+22
+
 -- A deleted job's events are gone; the line of its deletion stands in for them. A job that came again
 -- has its events after those lines, whatever the clock said meanwhile.
 -- name: history :many
 SELECT seq, at, kind, stage, attempt, owner, operation_id, detail,
-       CASE WHEN kind <> 1 THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
+       CASE WHEN kind <> {INSERTED} THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
 FROM (
     SELECT NULL AS deletion_id, seq, at, kind, stage, attempt, owner, operation_id, detail
     FROM {schema}.job_events WHERE job_id = :job_id
     UNION ALL
-    SELECT deletion_id, seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    SELECT deletion_id, seq, at, {DELETED}, stage, attempt, NULL, operation_id, NULL
     FROM {schema}.job_deletions WHERE job_id = :job_id
 )
 ORDER BY deletion_id IS NULL, deletion_id, seq
@@ -58,7 +80,7 @@ WITH changed AS MATERIALIZED (
     FROM {schema}.job_events WHERE event_id > {lower_event} AND event_id <= {upper_event}
       AND job_id = :job_id   -- when: job
     UNION ALL
-    SELECT deletion_id, guild_id, job_id, seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    SELECT deletion_id, guild_id, job_id, seq, at, {DELETED}, stage, attempt, NULL, operation_id, NULL
     FROM {schema}.job_deletions WHERE deletion_id > {lower_deletion} AND deletion_id <= {upper_deletion}
       AND job_id = :job_id   -- when: job
 ), placed AS (
@@ -70,7 +92,7 @@ WITH changed AS MATERIALIZED (
     FROM placed LEFT JOIN {schema}.jobs AS job ON job.job_id = placed.job_id
 )
 SELECT job_id, seq, at, kind, stage, attempt, owner, operation_id, detail,
-       CASE WHEN kind NOT IN (1, 10) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
+       CASE WHEN kind NOT IN ({INSERTED}, {DELETED}) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
        guild, place, life
 FROM named
 WHERE TRUE

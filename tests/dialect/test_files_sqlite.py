@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -53,9 +54,17 @@ async def test_a_new_file_is_its_owners_only(sqlite_path: Path) -> None:
     assert modes == dict.fromkeys(["pandora.db", "pandora.db-wal", "pandora.db-shm"], 0o600)
 
 
-async def test_parent_folders_are_made(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "x.db"
+    told = re.escape(f"there is no folder {path.parent}: make it, or open with make_folders=True")
+    with pytest.raises(ConnectionFailed, match=told):
+        await JobDb.connect(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_parent_folders_are_made_when_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b c" / "ü?#%41.db"
-    async with JobDb.open(path) as db:
+    async with JobDb.open(path, make_folders=True) as db:
         await db.init_schema()
         await db.insert_job(make_job())
 
@@ -155,8 +164,11 @@ async def test_a_damaged_schema_is_a_named_error(filled: Path) -> None:
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFailed, match=r"not a file \("):
         await JobDb.connect(tmp_path)
+    below = Path(__file__) / "below-a-file" / "x.db"
+    with pytest.raises(ConnectionFailed, match=r"there is no folder .*below-a-file"):
+        await JobDb.connect(below)
     with pytest.raises(ConnectionFailed, match="cannot be used"):
-        await JobDb.connect(Path(__file__) / "below-a-file" / "x.db")
+        await JobDb.connect(below, make_folders=True)
 
 
 async def test_a_device_is_no_file() -> None:

@@ -44,6 +44,7 @@ def test_defaults() -> None:
         "max_pending": 10_000,
         "max_batch": 500,
         "synchronous": "full",
+        "make_folders": False,
         "schema": "public",
         "pgbouncer": False,
         "application_name": "pandora_db",

@@ -291,14 +291,20 @@ class PostgresDriver:
                         yield transaction
                     failure, number, server = await finish(self._commit(transaction))
                 except BaseException:
-                    await finish(transaction.roll_back())
+                    if not transaction.committed:
+                        await finish(transaction.roll_back())
                     raise
                 finally:
                     transaction.over = True
                     self._pool.committed()
                 if failure is not None and number is not None:
                     self._pool.discard(connection)
-                    await self._find_commit(number, server, connection, failure)
+                    try:
+                        await self._find_commit(number, server, connection, failure)
+                    except ConnectionFailed:
+                        transaction.committed = False
+                        raise
+                transaction.committed = True
                 return
 
     async def _commit(
@@ -310,7 +316,9 @@ class PostgresDriver:
         try:
             await transaction.run("COMMIT")
         except ConnectionFailed as error:
+            transaction.committed = None
             return error, number, server
+        transaction.committed = True
         return None, number, server
 
     async def _find_commit(

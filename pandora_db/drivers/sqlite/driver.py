@@ -31,6 +31,7 @@ from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
+from pandora_db.drivers.sqlite.neighbours import Neighbours
 from pandora_db.drivers.sqlite.pulse import SqlitePulse
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
@@ -67,7 +68,10 @@ class SqliteDriver:
             StorageReadOnly: the file accepts no writes.
         """
         if not self._memory:
-            await settle(asyncio.ensure_future(asyncio.to_thread(prepare, Path(self._path))))
+            making = asyncio.to_thread(
+                prepare, Path(self._path), folders=self._settings.make_folders
+            )
+            await settle(asyncio.ensure_future(making))
         try:
             await self._open()
         except sqlite3.Error as error:
@@ -81,12 +85,17 @@ class SqliteDriver:
             log.warning(
                 "%s: synchronous=normal may lose the last writes in a power cut", self._path
             )
-        if wal_reset_race(sqlite3.sqlite_version_info) and not self._memory:
+        if self._at_risk:
             log.info(
                 "opened %s with SQLite %s, which is safe for one process per file only",
                 self._path,
                 sqlite3.sqlite_version,
             )
+
+    @property
+    def _at_risk(self) -> bool:
+        """Whether another process on the file could cost it."""
+        return not self._memory and wal_reset_race(sqlite3.sqlite_version_info)
 
     async def _open(self) -> None:
         worker = Worker(self.queries)
@@ -94,6 +103,8 @@ class SqliteDriver:
         self._writer = Lane(writer, worker.write_all, self._settings, self._path)
         self._reader = self._writer
         self._lanes = (self._writer,)
+        if self._at_risk:
+            worker.neighbours = await settle(writer.submit(partial(Neighbours, path=self._path)))
         if not self._memory:
             reader = await self._connect(_READER_PRAGMAS)
             self._reader = Lane(reader, Worker(self.queries).read_all, self._settings, self._path)

@@ -17,18 +17,24 @@ _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, folders: bool) -> None:
     """Check the file at `path`, or make a new one there, readable by its owner only.
 
-    Runs in a thread: it touches the disk.
+    `folders` makes those above it that are missing. Runs in a thread: it touches the disk.
 
     Raises:
         StorageDamaged: the file is empty, cut short, or no SQLite database.
         ForeignSchema: it is the file of another application.
-        ConnectionFailed: the folder cannot be made, or the path is no file.
+        ConnectionFailed: the folder is missing or cannot be made, or the path is no file.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.parent.exists():
+            raise ConnectionFailed(
+                f"there is no folder {path.parent}: make it, or open with make_folders=True",
+                target=str(path),
+            )
         if not path.exists():
             _create(path)
         if not path.is_file():

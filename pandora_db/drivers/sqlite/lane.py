@@ -16,13 +16,13 @@ from typing import Any
 
 from pandora_db.config import Settings
 from pandora_db.drivers.room import Room
+from pandora_db.drivers.sqlite.crowd import Call
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result
 from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
-Call = tuple[Query, Mapping[str, Any]]
 Flight = Callable[[sqlite3.Connection, Sequence[Call]], list[Result]]
 
 
