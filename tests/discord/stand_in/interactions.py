@@ -78,7 +78,9 @@ class Used:
         event = {
             "id": str(self.interaction_id), "application_id": str(BOT_ID), "type": self.kind,
             "data": data, "guild_id": str(GUILD_ID), "channel_id": str(self.channel_id),
-            "channel": world.channel(self.channel_id), "member": member(self.user_id),
+            "channel": world.channel(self.channel_id), "member": member(self.user_id) | {
+                "permissions": str(world.permissions.get(self.user_id, 0))
+            },
             "token": self.token, "version": 1, "app_permissions": "8", "locale": "en-US",
             "guild_locale": "en-US", "entitlements": [], "authorizing_integration_owners": {},
             "context": 0, "attachment_size_limit": 10_485_760,

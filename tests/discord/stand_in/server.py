@@ -269,5 +269,7 @@ async def _body(request: web.Request) -> Any:
         return None
     if request.content_type != "application/json":
         form = await request.post()
-        return json.loads(str(form["payload_json"])) if "payload_json" in form else {}
+        told: dict[str, Any] = json.loads(str(form.get("payload_json", "{}")))
+        files = [part for part in form.values() if isinstance(part, web.FileField)]
+        return told | {"files": [(part.filename, part.file.read()) for part in files]}
     return await request.json()

@@ -46,6 +46,7 @@ class Message:
     nonce: str | None = None
     interaction: dict[str, Any] | None = None
     versions: list[tuple[float, str]] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
 
     @property
     def ephemeral(self) -> bool:
@@ -90,6 +91,7 @@ class World:
         self.deleted: dict[int, Message] = {}
         self.commands: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
+        self.permissions: dict[int, int] = {}  # of users, in every channel
         self._numbers = count()
 
     def snowflake(self) -> int:
@@ -100,6 +102,7 @@ class World:
         """A new message."""
         now = self.rules.now()
         message = Message(self.snowflake(), channel_id, now, **facts)
+        message.files = list(body.get("files", ()))
         message.change(body, now)
         self.messages[message.message_id] = message
         return message
@@ -148,7 +151,8 @@ class World:
             "id": str(message.message_id), "channel_id": str(message.channel_id), "type": 0,
             "author": user(message.author_id), "content": message.content, "tts": False,
             "timestamp": _iso(message.sent_at), "mention_everyone": False, "mentions": [],
-            "edited_timestamp": message.edited_at and _iso(message.edited_at), "attachments": [],
+            "edited_timestamp": message.edited_at and _iso(message.edited_at),
+            "attachments": [_attachment(message, number) for number in range(len(message.files))],
             "mention_roles": [], "embeds": message.embeds, "components": message.components,
             "pinned": False, "flags": message.flags,
         }  # fmt: skip
@@ -160,6 +164,13 @@ class World:
                       "interaction": legacy | {"name": "encode"}, "type": 20,
                       "application_id": str(BOT_ID), "webhook_id": str(BOT_ID)}  # fmt: skip
         return shown
+
+
+def _attachment(message: Message, number: int) -> dict[str, Any]:
+    name, body = message.files[number]
+    url = f"https://cdn.example/{message.message_id}/{number}/{name}"
+    found = {"id": str(message.message_id + number), "filename": name, "size": len(body)}
+    return found | {"url": url, "proxy_url": url}
 
 
 def _iso(at: float) -> str:
