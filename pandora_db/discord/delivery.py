@@ -34,19 +34,24 @@ class Delivery:
         self._door = door
         self._db = db
 
-    async def deliver(self, line: Line, wanted: Shown | None) -> None:
-        """Show `wanted`, and store what is not stored; raises whatever went wrong."""
-        if wanted is not None:
-            await self._show(line, wanted)
+    async def deliver(self, line: Line, wanted: Shown | None) -> bool:
+        """Show `wanted`, and store what is not stored; raises whatever went wrong.
+
+        Returns:
+            Whether it is shown; False when it takes another edit.
+        """
+        shown = wanted is None or await self._show(line, wanted)
         if line.unstored:
             await self._store(line)
+        return shown
 
     async def shows(
         self, ref: MessageRef, fields: dict[str, Any], closed: Callable[[], bool]
     ) -> bool:
         """Whether a message shows these fields; asked again until Discord says, or `closed`.
 
-        True when neither it nor its channel can be reached any more: there is nothing to do.
+        True when there is nothing to do: nobody knows any more what a deleted message showed, and
+        whoever deleted it does not want it again.
         """
         if not ref.message_id:
             return False
@@ -55,27 +60,24 @@ class Delivery:
             try:
                 return same(await self._door.fetch(ref), fields)
             except Exception as error:  # noqa: BLE001 - of any library, and none may come out
-                verdict = judge(error)
-                if verdict is Verdict.REPLACE:
-                    return False
-                if verdict not in (Verdict.WAIT, Verdict.RETRY):
-                    log.warning("message %d cannot be read: %s", ref.message_id, error)
+                if judge(error) not in (Verdict.WAIT, Verdict.RETRY):
+                    log.info("message %d cannot be read: %s", ref.message_id, error)
                     return True
                 await asyncio.sleep(retry_after(error) or min(2.0**failures, LONGEST))
                 failures += 1
         return True
 
-    async def _show(self, line: Line, wanted: Shown) -> None:
-        if line.ref.message_id and await self._edited(line, wanted):
+    async def _show(self, line: Line, wanted: Shown) -> bool:
+        ref = line.ref
+        if ref.message_id and await self._edited(line, wanted):
             line.shown = wanted
-            return
-        nonce = nonce_of(line.job_id, line.ref)
-        message_id, shows = await self._door.send(line.ref, wanted.fields, nonce)
-        line.ref = replace(line.ref, message_id=message_id)
+            return True
+        nonce = nonce_of(line.job_id, ref)
+        message_id, shows = await self._door.send(ref, wanted.fields, nonce)
+        line.ref = replace(ref, message_id=message_id)
         line.unstored = self._db is not None
-        if not shows:
-            await self._door.edit(line.ref, wanted.fields)
-        line.shown = wanted
+        line.shown = wanted if shows else None
+        return shows
 
     async def _edited(self, line: Line, wanted: Shown) -> bool:
         """Edit the message; False when another one has to take its place."""

@@ -37,6 +37,7 @@ class Line:
         due: not before then, by the clock of the loop.
         failures: attempts in a row that failed.
         ended: its last state was shown, or cannot be; progress that comes later does not count.
+        dropped: nobody wants to see it any more.
         gone: its channel cannot be reached.
         unstored: its message is a new one, and the job does not know it yet.
         waiters: who waits until all is shown, or cannot be.
@@ -49,6 +50,7 @@ class Line:
     due: float = 0.0
     failures: int = 0
     ended: bool = False
+    dropped: bool = False
     gone: bool = False
     unstored: bool = False
     waiters: list[asyncio.Future[bool]] = field(default_factory=list[asyncio.Future[bool]])
@@ -94,8 +96,9 @@ class Lane:
             self.rung.set()
 
     def leave(self, line: Line) -> None:
-        """Take a line out."""
-        self._lines.pop(line.job_id, None)
+        """Take a line out; another one of the same job stays."""
+        if self._lines.get(line.job_id) is line:
+            del self._lines[line.job_id]
 
     def requeue(self, line: Line) -> None:
         """Let a line that had its turn wait behind the others."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from contextlib import suppress
-from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_seconds
-from pandora_db.discord.delivery import LONGEST, OLD, Delivery
+from pandora_db.discord.delivery import Delivery
 from pandora_db.discord.door import FIELDS, Door
-from pandora_db.discord.lines import Lane, Line, Shown
+from pandora_db.discord.lines import Line, Shown
 from pandora_db.discord.message import MessageRef
-from pandora_db.discord.pace import Pace
 from pandora_db.discord.text import fit
-from pandora_db.discord.verdicts import Verdict, judge, retry_after
-from pandora_db.errors import InvalidInput, PandoraDbError
+from pandora_db.discord.turns import Turns
+from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
 
 if TYPE_CHECKING:
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
     from pandora_db.store import Store
 
 log = logging.getLogger("pandora_db.discord")
-
-_EVERY_OLD = 60.0  # seconds between two edits of a message older than an hour
-_LANES = 1000  # that may be kept for their pace alone
 
 
 class ProgressUpdater:
@@ -67,13 +61,14 @@ class ProgressUpdater:
             InvalidInput: an argument of the wrong type or out of range.
         """
         self._delivery = Delivery(Door(client), db)
-        self._edits = check_int(edits, "edits", 1, 1000)
-        self._per = check_seconds(per, "per")
-        self._every = check_seconds(every, "every")
-        self._every_old = max(_EVERY_OLD, self._every)
+        self._turns = Turns(
+            self._delivery,
+            edits=check_int(edits, "edits", 1, 1000),
+            per=check_seconds(per, "per"),
+            every=check_seconds(every, "every"),
+        )
         self._limit = check_int(limit, "limit", 1, 1_000_000)
         self._lines: OrderedDict[int, Line] = OrderedDict()
-        self._lanes: dict[int, Lane] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -121,9 +116,9 @@ class ProgressUpdater:
             line.ended = last
             return
         line.wanted = wanted
-        self._enter(line)
+        self._turns.enter(line)
         if last and not ending:
-            self._lane(line).rung.set()
+            self._turns.ring(line)
 
     async def finish(
         self,
@@ -154,7 +149,7 @@ class ProgressUpdater:
         check_seconds(timeout, "timeout")
         line = self._lines.get(check_id(job_id))
         if line is None or not line.dirty:
-            return True
+            return line is None or not line.gone
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         line.waiters.append(waiter)
         try:
@@ -170,7 +165,8 @@ class ProgressUpdater:
         """Drop what is known of a job: it was deleted, or it begins anew."""
         line = self._lines.pop(job_id, None)
         if line is not None:
-            self._lane(line).leave(line)
+            self._turns.leave(line)
+            line.dropped = True
             line.answer(delivered=False)
 
     async def shows(self, job: JobRow, content: str | None = None, **fields: object) -> bool:
@@ -181,7 +177,7 @@ class ProgressUpdater:
 
         Returns:
             Whether it does. True too when there is nothing to be done about it: the job has no
-            message, its channel cannot be reached any more, or `close` was called.
+            message, it was deleted, its channel cannot be reached any more, or `close` was called.
 
         Raises:
             InvalidInput: as `show`.
@@ -205,27 +201,15 @@ class ProgressUpdater:
         """
         check_seconds(timeout, "timeout")
         self._closed = True
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
         for line in self._lines.values():
             line.due = 0.0
-        for lane in self._lanes.values():
-            lane.rung.set()
-        try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=timeout)
-        finally:
-            left = [task for task in tasks if not task.done()]
-            for task in left:
-                task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=1.0)
+        await self._turns.close(timeout)
         undelivered = tuple(job_id for job_id, line in self._lines.items() if line.dirty)
         for line in self._lines.values():
             line.answer(delivered=not line.dirty)
         if undelivered:
             log.warning("closed before these jobs were shown as they are: %s", undelivered)
         self._lines.clear()
-        self._lanes.clear()
         return undelivered
 
     def _line(self, job: JobRow) -> Line | None:
@@ -239,89 +223,10 @@ class ProgressUpdater:
             line = self._lines[job.job_id] = Line(job.job_id, ref)
         # Ids grow with time: the greater is of the message that took the place of the other.
         elif ref.message_id > line.ref.message_id and not line.unstored:
-            self._lane(line).leave(line)
+            self._turns.leave(line)
             line.ref, line.shown, line.gone = ref, None, False
         self._lines.move_to_end(job.job_id)
         return line
-
-    def _lane(self, line: Line) -> Lane:
-        channel_id = line.ref.channel_id
-        lane = self._lanes.get(channel_id)
-        if lane is None:
-            if len(self._lanes) >= _LANES:
-                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.task}
-            lane = self._lanes[channel_id] = Lane(Pace(self._edits, self._per))
-        return lane
-
-    def _enter(self, line: Line) -> None:
-        lane = self._lane(line)
-        lane.enter(line)
-        if lane.task is None:
-            # Not in the caller's context, which may be that of an open transaction.
-            loop = asyncio.get_running_loop()
-            lane.task = loop.create_task(self._work(lane), context=Context())
-
-    async def _work(self, lane: Lane) -> None:
-        """Edit the messages of one channel in turn, until they all show what they should."""
-        loop = asyncio.get_running_loop()
-        try:
-            while lane:
-                lane.rung.clear()
-                now = loop.time()
-                due = lane.pace.due()
-                line, when = (None, due) if due > now else lane.choose(now, hurry=self._closed)
-                if line is not None:
-                    await self._turn(lane, line)
-                    continue
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(when):
-                        await lane.rung.wait()
-        finally:
-            lane.task = None
-
-    async def _turn(self, lane: Lane, line: Line) -> None:
-        loop = asyncio.get_running_loop()
-        wanted = line.wanted
-        try:
-            await self._delivery.deliver(line, wanted)
-        except Exception as error:  # noqa: BLE001 - of any library, and none may come out
-            self._failed(lane, line, wanted, error)
-        else:
-            every = self._every_old if line.ref.age() > OLD else self._every
-            line.failures, line.due = 0, loop.time() + every
-            self._settled(line, wanted)
-        finally:
-            lane.pace.mark(loop.time())
-        if line.dirty and self._lines.get(line.job_id) is line:
-            lane.requeue(line)
-        else:
-            lane.leave(line)
-            line.answer(delivered=not line.gone)
-
-    def _failed(self, lane: Lane, line: Line, wanted: Shown | None, error: Exception) -> None:
-        now = asyncio.get_running_loop().time()
-        verdict = judge(error)
-        seconds = retry_after(error)
-        if seconds is not None:
-            log.warning("channel %d: edits wait for %.1f s", line.ref.channel_id, seconds)
-            lane.pace.pause(now + seconds)
-        elif verdict is Verdict.RETRY or isinstance(error, PandoraDbError):
-            if not line.failures:
-                log.warning("job %d: not shown yet, trying again: %s", line.job_id, error)
-            line.due = now + min(2.0**line.failures, LONGEST)
-            line.failures += 1
-        else:
-            line.gone = verdict is not Verdict.REFUSED
-            log.error("job %d: cannot be shown: %s", line.job_id, error)
-            self._settled(line, wanted)
-            line.answer(delivered=False)
-
-    def _settled(self, line: Line, wanted: Shown | None) -> None:
-        if wanted is None:
-            return
-        if line.wanted is wanted or line.gone:
-            line.wanted = None
-        line.ended = wanted.last
 
     def _make_room(self) -> None:
         """Leave out the job that is missed least: one with nothing to show, or with no end."""

@@ -47,18 +47,19 @@ def judge(error: BaseException) -> Verdict:
         return Verdict.REFUSED if wrong else Verdict.RETRY
     if status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
         return Verdict.GONE
-    return Verdict.RETRY if status >= _SERVER or status == _TIMEOUT else Verdict.REFUSED
+    passing = status >= _SERVER or status in (_TIMEOUT, _TOO_MANY)
+    return Verdict.RETRY if passing else Verdict.REFUSED
 
 
 def retry_after(error: BaseException) -> float | None:
-    """The seconds to wait if it is a rate limit, else None."""
+    """The seconds to wait if it is a rate limit that says so, else None."""
     given = getattr(error, "retry_after", None)
     if isinstance(given, (int, float)) and given >= 0:
         return float(given)
     if getattr(error, "status", None) != _TOO_MANY:
         return None
-    headers = cast("Any", getattr(getattr(error, "response", None), "headers", None))
+    headers = cast("Any", getattr(getattr(error, "response", None), "headers", None)) or {}
     try:
-        return max(float(headers.get("Retry-After", 1)), 0.0) if headers else 1.0
+        return max(float(headers.get("Retry-After", "")), 0.0)
     except ValueError:
-        return 1.0
+        return None

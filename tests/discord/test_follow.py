@@ -141,6 +141,19 @@ async def test_an_end_long_ago_is_left_alone(bot: Bot) -> None:
     assert bot.texts()[0] == "…"
 
 
+async def test_a_message_that_was_deleted_after_the_end_does_not_come_back(bot: Bot) -> None:
+    tidied, later = await bot.ask(), await bot.ask()
+    for job_id in (tidied, later):
+        await bot.db.update_stage(job_id, Stage.UPLOADED)
+        await bot.db.archive_job(job_id)
+    bot.stand_in.delete(bot.stand_in.messages()[0])
+    async with bot.running():
+        await bot.shows(f"**Job {later}** is done")
+        looked = [call.status for call in bot.stand_in.calls if call.method == "GET"]
+        assert sorted(looked[-2:]) == [200, 404]
+    assert bot.texts() == [f"**Job {later}** is done"]
+
+
 async def test_discord_fails_while_it_catches_up(bot: Bot) -> None:
     job_id = await bot.ask()
     await bot.db.update_stage(job_id, Stage.UPLOADED)

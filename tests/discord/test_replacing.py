@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import discord
 import pytest
 
-from pandora_db import Job, JobDb, NotFound
+from pandora_db import Job, JobDb, NotFound, PandoraDbError
 from pandora_db.discord import MessageRef, ProgressUpdater
 from tests.discord.conftest import QUICK
 from tests.discord.stand_in import CHANNEL_ID, TOKEN, USER_ID, StandIn
@@ -170,8 +170,7 @@ async def test_a_channel_that_is_gone_ends_it(
     async with ProgressUpdater(client, db, **QUICK) as updater:
         assert not await updater.finish(job, "done")
         calls = len(stand_in.calls)
-        updater.show(job, "done, again", last=True)
-        await asyncio.sleep(0.2)
+        assert not await updater.finish(job, "done, again")
         assert len(stand_in.calls) == calls
     assert f"job {job.job_id}: cannot be shown" in caplog.text
     assert (await read(db, job.job_id)).message_id == job.message_id
@@ -223,3 +222,23 @@ async def test_showing_inside_a_transaction(
         assert await updater.settle(job.job_id)
         (message,) = stand_in.messages()
         assert (await read(db, job.job_id)).message_id == message.message_id
+
+
+async def test_the_database_is_away_when_the_new_message_is_to_be_stored(
+    stand_in: StandIn, db: JobDb, client: discord.Client, stored_job: StoredJob
+) -> None:
+    job = await stored_job()
+    stand_in.delete(job.message_id)
+    away = [PandoraDbError("away"), PandoraDbError("still away")]
+
+    class Shaky:
+        async def update_job(self, job_id: int, **changes: Any) -> None:
+            if away:
+                raise away.pop()
+            await db.update_job(job_id, **changes)
+
+    async with ProgressUpdater(client, Shaky(), **QUICK) as updater:  # type: ignore[arg-type]
+        assert await updater.finish(job, "done")
+    (message,) = stand_in.messages()
+    assert (await read(db, job.job_id)).message_id == message.message_id
+    assert stand_in.edits() == []  # it was shown, and need not be again

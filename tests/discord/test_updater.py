@@ -113,6 +113,41 @@ async def test_nothing_takes_the_place_of_a_last_state(
     assert content(stand_in, job) == "once more: 1 %"
 
 
+async def test_a_job_that_begins_anew_while_its_message_is_edited(
+    stand_in: StandIn, client: discord.Client, new_job: NewJob
+) -> None:
+    job = await new_job(1)
+    async with ProgressUpdater(client, **QUICK) as updater:
+        stand_in.hold()
+        updater.show(job, "failed", last=True)
+        await asyncio.sleep(0.05)  # it is on its way
+        updater.forget(1)
+        updater.show(job, "queued again")
+        stand_in.release()
+        assert await updater.settle(1)
+    assert content(stand_in, job) == "queued again"
+
+
+async def test_the_message_of_a_job_moves_to_another_channel(
+    stand_in: StandIn, client: discord.Client, new_job: NewJob
+) -> None:
+    other = min(set(stand_in.world.channels) - {CHANNEL_ID})
+    job = await new_job(1)
+    there = await client.get_partial_messageable(other).send("moved")
+    moved = job._replace(channel_id=other, message_id=there.id)
+    async with ProgressUpdater(client, **QUICK) as updater:
+        stand_in.hold()
+        updater.show(job, "half")
+        await asyncio.sleep(0.05)  # it is on its way
+        updater.show(moved, "more than half")
+        stand_in.release()
+        assert await updater.settle(1)
+        assert content(stand_in, moved) == "more than half"
+        # By the row that names the old one, too.
+        assert await updater.finish(job, "done")
+    assert [content(stand_in, each) for each in (job, moved)] == ["half", "done"]
+
+
 async def test_last_states_go_first(
     stand_in: StandIn, client: discord.Client, new_job: NewJob
 ) -> None:

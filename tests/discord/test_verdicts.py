@@ -47,7 +47,9 @@ class RateLimitedError(Exception):
         (LibraryError(403, 50001), Verdict.GONE),
         (LibraryError(401), Verdict.GONE),
         (LibraryError(400, 50035), Verdict.REFUSED),
-        (LibraryError(429), Verdict.WAIT),
+        (LibraryError(429, headers={"Retry-After": "7"}), Verdict.WAIT),
+        (LibraryError(429), Verdict.RETRY),
+        (LibraryError(429, headers={"Retry-After": "soon"}), Verdict.RETRY),
         (RateLimitedError(), Verdict.WAIT),
         (LibraryError(500), Verdict.RETRY),
         (LibraryError(503), Verdict.RETRY),
@@ -67,8 +69,8 @@ def test_a_verdict(error: Exception, verdict: Verdict) -> None:
 def test_how_long_to_wait() -> None:
     assert retry_after(RateLimitedError()) == 0.3
     assert retry_after(LibraryError(429, headers={"Retry-After": "1.5"})) == 1.5
-    assert retry_after(LibraryError(429, headers={"Retry-After": "soon"})) == 1.0
-    assert retry_after(LibraryError(429)) == 1.0
+    assert retry_after(LibraryError(429, headers={"Retry-After": "soon"})) is None
+    assert retry_after(LibraryError(429)) is None
     assert retry_after(LibraryError(503)) is None
 
 
