@@ -56,6 +56,8 @@ class Settings(InputModel):
         schema: PostgreSQL schema of the tables, a plain lower-case name.
         pgbouncer: the server is a pgbouncer in transaction mode: no prepared statements, no
             start-up settings.
+        notify: tell other processes of commits by NOTIFY, and listen while somebody watches or
+            waits for jobs (PostgreSQL); False polls only, as does a handle behind a pgbouncer.
         application_name: how the server lists the connections (PostgreSQL).
     """
 
@@ -84,6 +86,7 @@ class Settings(InputModel):
         default="public", alias="schema"
     )
     pgbouncer: Annotated[bool, Field(strict=True)] = False
+    notify: Annotated[bool, Field(strict=True)] = True
     application_name: Annotated[
         str, Field(strict=True, min_length=1, max_length=63, pattern=r"^[\x20-\x7e]+$")
     ] = "pandora_db"
@@ -112,6 +115,7 @@ class Settings(InputModel):
         "make_folders": "True or False",
         "schema": "a name of a-z, 0-9 and _, 1 to 63 characters, that starts with no digit",
         "pgbouncer": "True or False",
+        "notify": "True or False",
         "application_name": "1 to 63 printable ASCII characters",
     }
 

@@ -21,8 +21,9 @@ from pandora_db.errors import InvalidInput, PandoraDbError
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
+from pandora_db.services.lookout import Heard, Lookout, Seeker
 from pandora_db.services.sweeper import Sweeper
-from pandora_db.services.watch import Heard, Lookout, Watch
+from pandora_db.services.watch import Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
@@ -239,21 +240,27 @@ class JobDb(Store):
         self._driver.guard.check("watch")
         if job_id is not None and guild_id is not None:
             raise InvalidInput("job_id and guild_id are both given; expected one", field="guild_id")
-        return self._lookout.watch(
+        return Watch(
+            self._lookout,
             job_id=None if job_id is None else check_id(job_id),
             guild_id=None if guild_id is None else check_id(guild_id, "guild_id"),
             after=after,
         )
 
-    def _listen(self, stages: Iterable[int], call: Callable[[], None]) -> Callable[[], None]:
-        """For worker loops: see `Lookout.listen`."""
-        self._driver.guard.check("listen")
-        return self._lookout.listen(stages, call)
+    def _seek(self, stages: Iterable[int], call: Callable[[], None]) -> Seeker:
+        """For worker loops: see `Lookout.seek`."""
+        self._driver.guard.check("seek")
+        return self._lookout.seek(stages, call)
 
     def _follow(self, job_id: int, call: Heard) -> Callable[[], None]:
         """For those who wait for a job: see `Lookout.follow`."""
         self._driver.guard.check("follow")
         return self._lookout.follow(job_id, call)
+
+    def _attend(self, call: Callable[[], None]) -> Callable[[], None]:
+        """For worker loops: see `Lookout.attend`."""
+        self._driver.guard.check("attend")
+        return self._lookout.attend(call)
 
     def _check_follow(self) -> None:
         """For those who wait for a job: see `Lookout.check`."""

@@ -130,20 +130,22 @@ class Driver(Session, Protocol):
         """A way to the database that needs neither the event loop nor a turn in its queues."""
         ...
 
-    def bell(self, ring: Callable[[], None]) -> Bell:
-        """What rings after each commit of this handle, and knows when to look for others'."""
+    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> Bell:
+        """What calls `ring` after commits of this handle, and when to look for those of others.
+
+        It calls `arrive` where it knows the stages that jobs of others came to.
+        """
         ...
 
 
 class Bell(Protocol):
     """When it is worth looking for new events."""
 
-    def pause(self, quiet: float) -> float:
-        """Seconds until the next look, when nothing has happened for `quiet` seconds."""
-        ...
+    def looked(self, *, news: bool) -> None:
+        """Somebody has looked, and found something or not; it rings when that is worth doing again.
 
-    async def rang(self) -> bool:
-        """Whether anything may have been committed since the last look."""
+        It rings before, too, when it knows of something.
+        """
         ...
 
     async def close(self) -> None:

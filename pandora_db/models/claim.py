@@ -88,6 +88,11 @@ class Claim:
         """Whether it has neither ended nor been lost, as far as is known."""
         return not self._ended and self._lost is None
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether nobody has ended it, or is about to."""
+        return self.alive
+
     def error(self) -> LeaseLost:
         """The error that says why it is lost."""
         return LeaseLost(self.job_id, self.token, self._lost or "it has ended")
@@ -118,7 +123,7 @@ class Claim:
     ) -> None:
         body, self._body = self._body, None
         if self._lost is None or body is None:
-            if error is None and self.alive:
+            if error is None and self._is_open:
                 log.warning(
                     "the block of the claim on job %d was left, and the claim has not ended: its "
                     "lease is renewed for as long as the claim is kept; finish, fail, snooze or "

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
-from pandora_db.models.event import EventKind
 from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import end_claim
@@ -58,8 +56,6 @@ class Attempt:
         self._due: float | None = None
         self._late = False  # it took longer than it may
         self._stopping = False
-        self._asked_again = False
-        self._asking: asyncio.Task[None] | None = None
         self._refusing: asyncio.Task[None] | None = None
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
@@ -81,9 +77,8 @@ class Attempt:
             if self.claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
                 await end_claim(self._db, self.claim, None, self._work)
                 return
-            with self._heard():
-                ctx, task = self._begin()
-                await self._watch(ctx, task)
+            ctx, task = self._begin()
+            await self._watch(ctx, task)
             await self._conclude(ctx, task)
         except asyncio.CancelledError:
             self._give_up()
@@ -93,37 +88,8 @@ class Attempt:
             self._give_up()
         finally:
             self.claim.listener = None
-            for aside in (self._asking, self._refusing):
-                if aside is not None:
-                    aside.cancel()
-
-    @contextmanager
-    def _heard(self) -> Generator[None]:
-        """Hear of what is asked of the job when it happens, and not with the next heartbeat."""
-        # No method for users of the handle, who have `watch`.
-        follow = self._db._follow  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        undo = follow(self.claim.job_id, self._hear)
-        try:
-            yield
-        finally:
-            undo()
-
-    def _hear(self, kind: EventKind | None) -> None:
-        if kind is EventKind.CLAIMED or not self.claim.alive:  # its own, most likely
-            return
-        self._asked_again = True
-        if self._asking is None:
-            self._asking = self._loop.create_task(self._ask_database())
-
-    async def _ask_database(self) -> None:
-        """Look what is asked of the job; the claim tells its listener."""
-        try:
-            while self._asked_again and self.claim.alive:
-                self._asked_again = False
-                with suppress(PandoraDbError):  # the heartbeat asks again
-                    await self._db.renew_claims([self.claim])
-        finally:
-            self._asking = None
+            if self._refusing is not None:
+                self._refusing.cancel()
 
     def _begin(self) -> tuple[JobContext, asyncio.Task[object]]:
         ctx = JobContext(

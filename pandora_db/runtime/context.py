@@ -12,6 +12,7 @@ from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotF
 from pandora_db.models.claim import Claim
 from pandora_db.models.log import MAX_LEVEL, LogLine
 from pandora_db.runtime.checkpointing import Checkpointing
+from pandora_db.runtime.data_dirs import DataDirs
 from pandora_db.runtime.family import Family
 from pandora_db.runtime.progress import Progress
 from pandora_db.runtime.reporter import Reporter
@@ -253,6 +254,8 @@ class JobContext:
     def data_dir(self) -> Path:
         """A folder of this job's own, the same in every attempt on this machine.
 
+        It stays until `keep_data` seconds after the end of the job, if that was given.
+
         Raises:
             InvalidInput: the worker was started without `data_root`.
         """
@@ -261,9 +264,8 @@ class JobContext:
                 "there is no folder for the data of jobs; start the workers with data_root=…",
                 field="data_root",
             )
-        folder = self._data_root / str(self.job_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        origin = self.db._leases.origin  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return DataDirs(self._data_root, origin).make(self.job_id)
 
     def use_state(self, state: Callable[[], tuple[object, int]]) -> None:
         """Say what `checkpoint()` keeps when it is given nothing: a state and its version."""

@@ -10,10 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.runtime.data_dirs import DataDirs
+from pandora_db.runtime.requests import Requests
+from pandora_db.runtime.retention import Retention
 from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
+    from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
 
@@ -32,18 +36,26 @@ class Crew:
 
     Ending is graceful: handlers are asked to stop, keep their state, and their jobs are given back;
     after a while they are cancelled; what remains is left to its lease.
+
+    Attributes:
+        db: the handle.
+        workers: one for each stage.
     """
 
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
-        self._db = db
+        self.db = db
         self._terms = terms
-        self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._begun = False
+        self._retention: Retention | None = None
+        if terms.data_root is not None and terms.keep_data is not None:
+            dirs = DataDirs(terms.data_root, db._leases.origin)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self._retention = Retention(db, dirs, terms.keep_data)
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
+        self._requests = Requests(db, self._claims)
 
     async def __aenter__(self) -> Self:
         if self._begun:
@@ -53,9 +65,10 @@ class Crew:
             await self._count_elsewhere("they come here if their leases run out")
         for worker in self.workers:
             # No method for users of the handle; polling goes on beside it.
-            undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            self._unlisten.append(undo)
-            worker.start()
+            worker.start(self.db._seek([worker.work.waiting], worker.bell.ring))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._requests.start()
+        if self._retention is not None:
+            self._retention.start()
         return self
 
     async def __aexit__(
@@ -74,9 +87,7 @@ class Crew:
     @property
     def running(self) -> list[int]:
         """The jobs that are worked on in this process."""
-        return sorted(
-            attempt.claim.job_id for worker in self.workers for attempt in worker.attempts.values()
-        )
+        return sorted(claim.job_id for claim in self._claims())
 
     async def wait_idle(self) -> None:
         """Wait until no job can be claimed and none is worked on here.
@@ -90,7 +101,7 @@ class Crew:
             try:
                 waits = "waiting until their leases are renewed or run out"
                 if await self._count_elsewhere(waits):
-                    for job in (await self._db.recover(wait=_LONGEST)).jobs:
+                    for job in (await self.db.recover(wait=_LONGEST)).jobs:
                         log.warning("recovered %s", job)
             except HandleClosed:
                 return
@@ -101,9 +112,16 @@ class Crew:
                 await self._quiet()
                 return
 
+    async def wait_settled(self) -> None:
+        """Wait until no job can be claimed, and what is worked on here waits for other jobs."""
+        await self._until(lambda worker: worker.settled)
+
     async def _quiet(self) -> None:
+        await self._until(lambda worker: worker.idle)
+
+    async def _until(self, quiet: Callable[[Worker], bool]) -> None:
         self.ring()
-        while not all(worker.idle for worker in self.workers):
+        while not all(map(quiet, self.workers)):
             self._changed.clear()
             await self._changed.wait()
 
@@ -111,7 +129,7 @@ class Crew:
         """How many jobs are at work at our stages and not by us; says so in the log."""
         count = -len(self.running)
         for stage in {worker.work.working for worker in self.workers}:
-            count += await self._db.count_jobs(stage=stage, archived=False)
+            count += await self.db.count_jobs(stage=stage, archived=False)
         if count > 0:
             log.info("%d jobs are at work elsewhere: %s", count, what)
         return max(count, 0)
@@ -132,8 +150,8 @@ class Crew:
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), self._terms.shutdown_timeout
-        for undo in self._unlisten:
-            undo()
+        if self._retention is not None:
+            await self._retention.stop()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:
@@ -145,6 +163,10 @@ class Crew:
             worker.leave()
         if tasks:
             await asyncio.wait(tasks)
+        self._requests.stop()
+
+    def _claims(self) -> list[Claim]:
+        return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [task for worker in self.workers for task in worker.attempts]

@@ -71,6 +71,11 @@ class Hand:
         self._turn = asyncio.Lock()
         hands.take()
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether its handler waits for other jobs."""
+        return self._waits > 0
+
     @asynccontextmanager
     async def lent(self) -> AsyncGenerator[None]:
         """Lend it for the length of a block; at its end it is taken back, when one is free."""

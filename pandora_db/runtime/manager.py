@@ -48,6 +48,8 @@ class JobManager:
             registered later are dispatched, and not worked on.
         concurrency: how many jobs at once in this process, 1 … 1,000.
         data_root: a folder in which each job may have one of its own, `ctx.data_dir`.
+        keep_data: seconds after the end of a job when its folder is removed; None keeps it.
+            Of jobs that were deleted too, and never of one that may go on.
         tags: what this process offers, such as "gpu".
         author: the author of jobs that are dispatched without one.
         retry_in: seconds, or a `Backoff`, before another attempt; None takes the default.
@@ -62,6 +64,7 @@ class JobManager:
         *,
         concurrency: int = 4,
         data_root: str | os.PathLike[str] | None = None,
+        keep_data: float | None = None,
         tags: tuple[str, ...] = (),
         author: str = "system",
         retry_in: float | Backoff | None = None,
@@ -86,6 +89,7 @@ class JobManager:
         )  # fmt: skip
         terms = Terms(
             poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=root,
+            keep_data=keep_data,
             shutdown_timeout=shutdown_timeout,
         )  # fmt: skip
         self.crew = Crew(db, [work] if names else [], terms)
@@ -194,8 +198,14 @@ class JobManager:
             InvalidTransition: it has ended, or it is worked on and not resumable.
         """
         row = await self.db.get_job(job_id)
-        name = row.name if row is not None and row.ready == TaskStage.RUNNING else None
-        if name and self.registry.has_job(name) and not self.registry.get(name).resumable:
+        running = row is not None and row.status is JobStatus.RUNNING
+        name = row.name if row is not None and row.job_type == JobType.TASK else None
+        if (
+            running
+            and name
+            and self.registry.has_job(name)
+            and not self.registry.get(name).resumable
+        ):
             advice = f"{name} is not resumable: cancel_job() ends it, or it runs to its end"
             raise InvalidTransition(job_id, TaskStage.RUNNING.name, "paused", advice)
         return await self.db.pause_job(job_id)

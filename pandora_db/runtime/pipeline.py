@@ -116,6 +116,7 @@ class Pipeline:
         db: JobDb,
         *,
         data_root: str | os.PathLike[str] | None = None,
+        keep_data: float | None = None,
         poll: float = 1.0,
         grace: float = 10.0,
         cancel_grace: float = 10.0,
@@ -126,6 +127,8 @@ class Pipeline:
         Args:
             db: an open handle.
             data_root: a folder in which each job may have one of its own, `ctx.data_dir`.
+            keep_data: seconds after the end of a job when its folder is removed; None keeps it.
+                Of jobs that were deleted too, and never of one that may go on.
             poll: the longest pause between two looks for jobs, in seconds.
             grace: seconds for a handler to meet a pause or a cancellation by itself; then its task
                 is cancelled.
@@ -143,6 +146,7 @@ class Pipeline:
             db, self.works,
             Terms(
                 poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=root,
+                keep_data=keep_data,
                 shutdown_timeout=shutdown_timeout,
             ),
         )  # fmt: skip

@@ -46,7 +46,8 @@ async def run_process(
 
     When the awaiting task is cancelled - its job was cancelled, its lease lost, the worker shuts
     down - the whole group is asked to end (SIGTERM) and killed after `grace` seconds, before the
-    cancellation goes on. So it is when a callback raises.
+    cancellation goes on. So it is when a callback raises. When this process is killed, the group is
+    killed too, where there is a `sh`.
 
     Args:
         program: what to run; no shell is asked.

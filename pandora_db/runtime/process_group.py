@@ -13,6 +13,7 @@ from pandora_db.drivers.tasks import settle
 from pandora_db.runtime.guardian import GUARDIAN, guarded
 
 _LOOK = 0.1  # seconds
+_GO = b"\n"
 
 
 class ProcessGroup:
@@ -66,7 +67,7 @@ class ProcessGroup:
         """Let the program run, guarded from here on."""
         if self._process.stdin is not None:
             GUARDIAN.add(self._process.pid)
-            self._process.stdin.write(b"\n")
+            self._process.stdin.write(_GO)
             self._process.stdin.close()
 
     @property

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import LeaseLost, PandoraDbError
@@ -30,6 +33,7 @@ class Reporter:
         self._every = every
         self._progress = Progress.of(claim.job)
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._next = self._loop.time()
         self._dirty = False
         # When each line was said; those that would not be kept anyway are let go, and counted.
@@ -40,19 +44,12 @@ class Reporter:
         self._task: asyncio.Task[None] | None = None
 
     def report(self, progress: Progress | None = None) -> None:
-        """Have the progress, or the notes that were changed, written soon."""
-        if progress is not None:
-            self._progress = progress
-        self._dirty = True
-        self._soon()
+        """Have the progress, or the notes that were changed, written soon; from any thread."""
+        self._here(self._report, progress)
 
     def log(self, line: LogLine) -> None:
-        """Have a line written soon, with those that come meanwhile."""
-        if len(self._lines) == MAX_LOGS:
-            self._lines.popleft()
-            self._dropped += 1
-        self._lines.append((self._loop.time(), line))
-        self._soon()
+        """Have a line written soon, with those that come meanwhile; from any thread."""
+        self._here(self._keep, self._loop.time(), line)
 
     async def close(self) -> None:
         """Write what is left, once."""
@@ -74,6 +71,27 @@ class Reporter:
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+
+    def _here(self, call: Callable[..., None], *args: object) -> None:
+        """Call it in the thread of the event loop: a function in `run_blocking` is in another."""
+        if threading.get_ident() == self._thread:
+            call(*args)
+        else:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                self._loop.call_soon_threadsafe(call, *args)
+
+    def _report(self, progress: Progress | None) -> None:
+        if progress is not None:
+            self._progress = progress
+        self._dirty = True
+        self._soon()
+
+    def _keep(self, said: float, line: LogLine) -> None:
+        if len(self._lines) == MAX_LOGS:
+            self._lines.popleft()
+            self._dropped += 1
+        self._lines.append((said, line))
+        self._soon()
 
     @property
     def _is_due(self) -> bool:

@@ -80,6 +80,7 @@ class Terms:
         cancel_grace: for a cancelled task to end; then it is given up.
         shutdown_timeout: for everything to end; what remains is left to its lease.
         data_root: where each job may have a folder of its own.
+        keep_data: how long the folder of a job that has ended stays; None for ever.
     """
 
     poll: float = 1.0
@@ -87,8 +88,15 @@ class Terms:
     cancel_grace: float = 10.0
     shutdown_timeout: float = 30.0
     data_root: Path | None = None
+    keep_data: float | None = None
 
     def __post_init__(self) -> None:
+        if self.keep_data is not None:
+            check_seconds(self.keep_data, "keep_data")
+            if self.data_root is None:
+                raise InvalidInput(
+                    "keep_data was given without data_root; expected both", field="keep_data"
+                )
         for field in ("poll", "grace", "cancel_grace", "shutdown_timeout"):
             check_seconds(getattr(self, field), field)
         if self.poll == 0:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
+    from pandora_db.services.lookout import Seeker
 
 log = logging.getLogger("pandora_db")
 
@@ -49,21 +50,30 @@ class Worker:
         self._hands = Hands(work.concurrency, self.bell.ring)
         self._left: set[asyncio.Task[object]] = set()
         self._loop: asyncio.Task[None] | None = None
+        self._seeker: Seeker | None = None
         self._stopping = False
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, seeker: Seeker) -> None:
+        """Begin; `seeker` rings the bell when a job comes to wait."""
+        self._seeker = seeker
         self._loop = asyncio.get_running_loop().create_task(
-            self._run(), name=f"worker {self.work.working.name}"
+            self._run(seeker), name=f"worker {self.work.working.name}"
         )
 
     @property
     def idle(self) -> bool:
         """Whether it looked, found nothing, and nothing is under way."""
-        return self._found_nothing and not self.attempts and not self.bell.rung
+        return self.settled and not self.attempts
+
+    @property
+    def settled(self) -> bool:
+        """The same, but for handlers that wait for other jobs."""
+        if not self._found_nothing or self.bell.rung:
+            return False
+        return all(attempt.hand.is_lent for attempt in self.attempts.values())
 
     @property
     def free(self) -> int:
@@ -73,6 +83,8 @@ class Worker:
     async def stop(self) -> None:
         """Claim nothing more, and ask every handler to stop."""
         self._stopping = True
+        if self._seeker is not None:
+            self._seeker.end()
         for attempt in self.attempts.values():
             attempt.stop()
         if self._loop is not None:
@@ -90,12 +102,13 @@ class Worker:
             log.warning("job %d is left to its lease", attempt.claim.job_id)
             task.cancel()
 
-    async def _run(self) -> None:
+    async def _run(self, seeker: Seeker) -> None:
         while not self._stopping:
             self.bell.answer()
             self._found_nothing = False
             wanted = self.free
             if wanted <= 0:
+                seeker.rest()
                 self._more = True
                 await self.bell.wait_ring()
                 continue
@@ -122,7 +135,10 @@ class Worker:
             self._more = len(claims) == wanted or self.work.limits is not None
             self._on_change()
             if len(claims) < wanted:
+                seeker.seek()
                 await self.bell.wait()
+            else:
+                seeker.rest()
 
     async def _claim(self, wanted: int) -> list[Claim]:
         work = self.work

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pandora_db.codecs.checks import check_id, check_text
-from pandora_db.drivers.base import Session
 from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, OutcomeUnknown
 from pandora_db.models.claim import Claim
 from pandora_db.models.job import Job
@@ -53,11 +52,12 @@ class Children(JobInserts, JobMoves):
             )
         try:
             async with self._session.unit() as unit:
-                await _check_parent(unit, parent_id, claim)
+                inside = Children(unit, self._leases)
+                _check_parent(await inside._lock(parent_id), parent_id, claim)
                 found = await unit.read("find_child", {"parent_id": parent_id, "key": key})
                 if found:
                     return int(found[0][0])
-                child_id = await JobInserts(unit, self._leases).insert_job(job)
+                child_id = await inside.insert_job(job)
                 args = {"parent_id": parent_id, "key": key, "child_id": child_id}
                 await unit.take("record_child", args)
                 return child_id
@@ -78,12 +78,10 @@ class Children(JobInserts, JobMoves):
         return int(rows[0][0]) if rows else None
 
 
-async def _check_parent(unit: Session, parent_id: int, claim: Claim | None) -> None:
-    """Keep the parent as it is until the child is stored: what cancels it then finds the child."""
-    rows = await unit.read("lock_job", {"job_id": parent_id})
-    if not rows:
+def _check_parent(state: JobState | None, parent_id: int, claim: Claim | None) -> None:
+    """The lock keeps it so until the child is stored: what cancels it then finds the child."""
+    if state is None:
         raise NotFound(parent_id) if claim is None else deleted(claim)
-    state = JobState._make(rows[0])
     if claim is not None and state.token != claim.token:
         raise refused(claim, state)
     info = stage_info(state.ready)

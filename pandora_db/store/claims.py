@@ -189,6 +189,18 @@ class Claims(ClaimEnds):
         self._leases.renewed(kept)
         return [*kept]
 
+    async def refresh_claims(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Learn what is asked of these jobs and whether they were taken; those that still count.
+
+        The heartbeat learns it too, each time that it renews the leases; this renews nothing.
+        """
+        given = check_claims(claims)
+        for claim in given:
+            self._leases.check(claim)
+        given = [claim for claim in given if claim.alive]
+        found = await self._session.read("find_leases", lease_args(given))
+        return [*mark_held(given, found)]
+
     def _terms(self, into: StageCode, lease: float | None, call: Operation) -> dict[str, Any]:
         settings = self._leases.settings
         return {

@@ -61,6 +61,10 @@ class HeldClaim(Claim):
             self._saving = asyncio.Lock()
         return self._saving
 
+    @property
+    def _is_open(self) -> bool:
+        return self.alive and not self.ending
+
     def lose(self, reason: str) -> None:
         """See `Claim.lose`; an end that is under way may be why nothing was found."""
         if not self.ending:

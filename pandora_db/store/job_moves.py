@@ -227,7 +227,8 @@ class JobMoves(ClaimEnds):
     async def pause_job(self, job_id: int, *, operation_id: UUID | None = None) -> bool:
         """Keep a job from being claimed: at once while it waits, by request while it is worked on.
 
-        A paused job keeps its checkpoint; `resume_job` lets it go on.
+        A paused job keeps its checkpoint; `resume_job` lets it go on. A worker of the runtime whose
+        work is not resumable takes the request back.
 
         Returns:
             True when the job is paused, False when its worker was asked to give it back.

@@ -64,6 +64,11 @@ class JobStates(Repository):
                 return
             standstill.saw(state)
 
+    async def _lock(self, job_id: int) -> JobState | None:
+        """How the job is, kept so until the transaction ends; None when there is none."""
+        rows = await self._session.read("lock_job", {"job_id": job_id})
+        return JobState._make(rows[0]) if rows else None
+
     async def _state(
         self, job_id: int, call: Operation, kinds: Collection[EventKind], *, tried: bool
     ) -> JobState:

@@ -68,13 +68,19 @@ async def reset(db: JobDb) -> None:
     Raises:
         InvalidInput: the handle is another one; nothing was deleted.
     """
+    check_test_db(db, "reset")
+    await _run(db, "reset_tables")
+
+
+def check_test_db(db: JobDb, name: str) -> JobDb:
+    """Refuse any handle but an open one of `new_test_db()`."""
     if not any(handle is db for handle in _handles):
         raise InvalidInput(
-            "reset() was given a handle that new_test_db() did not make, or that it has closed; "
-            "expected one of an open `async with new_test_db()`, as everything is deleted",
+            f"{name}() was given a handle that new_test_db() did not make, or that it has closed; "
+            "expected one of an open `async with new_test_db()`, as every job in it is changed",
             field="db",
         )
-    await _run(db, "reset_tables")
+    return db
 
 
 @asynccontextmanager

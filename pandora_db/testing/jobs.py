@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.runtime import REGISTRY, JobManager
+from pandora_db.testing.clock import Clock, run_until_idle
 from pandora_db.testing.databases import new_test_db
 
 if TYPE_CHECKING:
@@ -18,14 +20,20 @@ async def run_job(
     *,
     registry: Registry = REGISTRY,
     timeout: float = 30.0,
+    clock: Clock | None = None,
+    max_attempts: int = 1,
     **options: Any,  # noqa: ANN401 - those of JobManager, which checks them
 ) -> Any:  # noqa: ANN401 - what its `run` returns
-    """Dispatch a job on a database in memory, work on it once, and return its output.
+    """Dispatch a job on a database in memory, work on it to its end, and return its output.
+
+    Nothing is waited for but the work itself: see `run_until_idle`.
 
     Args:
         job: of a class that is registered.
         registry: where.
         timeout: seconds that it may take.
+        clock: tells how much time was skipped.
+        max_attempts: how often it is tried.
         **options: of `JobManager`, such as `data_root`.
 
     Raises:
@@ -36,5 +44,7 @@ async def run_job(
     """
     given: dict[str, Any] = {"poll": 0.1, "shutdown_timeout": 2.0, "concurrency": 1, **options}
     async with new_test_db() as db, JobManager(db, registry, **given) as jobs:
-        handle = await jobs.dispatch(job, max_attempts=1)
-        return await handle.result(timeout)
+        handle = await jobs.dispatch(job, max_attempts=max_attempts)
+        async with asyncio.timeout(timeout):
+            await run_until_idle(jobs, clock=clock)
+            return await handle.result()

@@ -44,39 +44,41 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '
 -- ended. No transaction has to be waited for, however long it stays open.
 -- A mark ends behind the last event that was read, not where the server is: the numbers behind that may
 -- be given out once more after a crash.
+-- Workers are told by the stages, as long as there is no more than a window.
 -- name: watch_window :one
 WITH mark AS MATERIALIZED (
     SELECT :lower::text::pg_snapshot AS lower, coalesce(:bound::text::pg_snapshot, pg_current_snapshot()) AS bound
 ), found AS MATERIALIZED (
-    SELECT tx FROM (
-        (SELECT event.tx FROM {schema}.job_events AS event
+    SELECT tx, stage FROM (
+        (SELECT event.tx, event.stage FROM {schema}.job_events AS event
          WHERE event.tx >= pg_snapshot_xmax((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT bound FROM mark))
            AND pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) AND {tx_is_ours}
          ORDER BY event.tx LIMIT :limit::bigint + 1)
         UNION ALL
-        (SELECT event.tx FROM {schema}.job_deletions AS event
+        (SELECT event.tx, event.stage FROM {schema}.job_deletions AS event
          WHERE event.tx >= pg_snapshot_xmax((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT bound FROM mark))
            AND pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) AND {tx_is_ours}
          ORDER BY event.tx LIMIT :limit::bigint + 1)
         UNION ALL
-        (SELECT event.tx FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_events AS event ON event.tx = open.tx
+        (SELECT event.tx, event.stage FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_events AS event ON event.tx = open.tx
          WHERE pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) LIMIT :limit::bigint + 1)
         UNION ALL
-        (SELECT event.tx FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_deletions AS event ON event.tx = open.tx
+        (SELECT event.tx, event.stage FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_deletions AS event ON event.tx = open.tx
          WHERE pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) LIMIT :limit::bigint + 1)
     ) AS each_way
     ORDER BY tx LIMIT :limit::bigint + 1
 ), counted AS MATERIALIZED (
     SELECT count(*) AS number, (SELECT tx FROM found ORDER BY tx OFFSET greatest(:limit::bigint - 1, 0) LIMIT 1) AS last_of_many,
-           (SELECT tx FROM found ORDER BY tx DESC LIMIT 1) AS last_of_all
+           (SELECT tx FROM found ORDER BY tx DESC LIMIT 1) AS last_of_all,
+           string_agg(DISTINCT stage::text, ',') AS stages
     FROM found
 ), ended AS MATERIALIZED (
-    SELECT number > 0 AS anything, number > :limit::bigint AS more, lower, bound,
+    SELECT number > 0 AS anything, number > :limit::bigint AS more, lower, bound, stages,
            greatest(pg_snapshot_xmax(lower)::text::bigint,
                     1 + (CASE WHEN number > :limit::bigint THEN last_of_many ELSE last_of_all END)::text::bigint) AS edge
     FROM counted, mark
 )
-SELECT anything, more, {mark_up_to_edge} FROM ended
+SELECT anything, more, {mark_up_to_edge}, stages FROM ended
 
 -- A mark of less than `bound`, up to the transaction `edge`: what was open then is still to come.
 -- fragment: mark_up_to_edge

@@ -7,3 +7,11 @@ DROP SCHEMA IF EXISTS {schema} CASCADE
 DELETE FROM {schema}.jobs;
 DELETE FROM {schema}.job_deletions;
 SELECT setval('{schema}.job_ids', 1, FALSE)
+
+-- name: next_due :one
+SELECT min(not_before) - {now_seconds} FROM {schema}.jobs
+WHERE ready = ANY(:stages::smallint[]) AND NOT archived AND hold <> 1 AND not_before > {now_seconds}
+
+-- name: skip_time :none
+UPDATE {schema}.jobs SET not_before = not_before - :seconds::double precision
+WHERE NOT archived AND not_before IS NOT NULL

@@ -56,7 +56,9 @@ coalesce((SELECT max(deletion_id) FROM {schema}.job_deletions), 0)
 
 -- name: watch_window :one
 SELECT last_event > {lower_event} OR last_deletion > {lower_deletion}, more IS NOT NULL,
-       coalesce(more - 1, max(last_event, {lower_event})) || ':' || max(last_deletion, {lower_deletion})
+       coalesce(more - 1, max(last_event, {lower_event})) || ':' || max(last_deletion, {lower_deletion}),
+       CASE WHEN more IS NULL THEN (SELECT group_concat(DISTINCT stage) FROM {schema}.job_events
+                                    WHERE event_id > {lower_event} AND event_id <= last_event) END
 FROM (
     SELECT coalesce(CAST(substr(:bound, 1, instr(:bound, ':') - 1) AS INTEGER), {last_event}) AS last_event,
            coalesce(CAST(substr(:bound, instr(:bound, ':') + 1) AS INTEGER), {last_deletion}) AS last_deletion

@@ -48,6 +48,7 @@ ONE_DIALECT_ONLY = {
     },
     "postgres": {
         "ping",  # SQLite's is a hop into the thread
+        "notify",  # handles of one process ring each other; other processes look at the file
         "current_transaction",  # a COMMIT inside the process has no answer to lose
         "transaction_status",
         "backend",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -88,7 +89,7 @@ async def test_a_block_that_is_left_without_an_end_is_told(
 async def test_an_end_an_error_and_a_loss_need_no_warning(
     db: JobDb, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ended, failed, lost = [await claimed(db) for _ in range(3)]
+    ended, failed, lost, late = [await claimed(db) for _ in range(4)]
     async with ended:
         await db.finish_job(ended, Stage.ENCODED)
     with pytest.raises(ZeroDivisionError):
@@ -98,5 +99,9 @@ async def test_an_end_an_error_and_a_loss_need_no_warning(
     with pytest.raises(LeaseLost):
         async with lost:
             await db.finish_job(lost, Stage.ENCODED)
+    async with late:
+        ending = asyncio.create_task(db.finish_job(late, Stage.ENCODED))
+        await asyncio.sleep(0)  # it is on its way
+    await ending
 
     assert warned(caplog) == []

@@ -536,3 +536,14 @@ async def test_a_claim_that_goes_to_and_fro_is_held_once(db: JobDb, db_url: str)
             await db.renew_claims([claim])
 
     assert db._leases.held() == [claim]
+
+
+async def test_refreshing_tells_what_is_asked_and_what_was_taken(db: JobDb) -> None:
+    await db.insert_jobs([make_job() for _ in range(3)])
+    kept, asked, taken = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=3)
+    await db.cancel_job(asked.job_id)
+    await db.requeue_job(taken.job_id)
+
+    assert await db.refresh_claims([kept, asked, taken]) == [kept, asked]
+    assert (kept.hold, asked.hold) == (Hold.NONE, Hold.CANCEL)
+    assert taken.lost

@@ -202,6 +202,7 @@ async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
     await note(store.claim_job(ids[4], into=Stage.DOWNLOADING))
     await note(store.claim_job(404, into=Stage.DOWNLOADING))
     trace.lines.append(await store.renew_claims(found) == found)
+    trace.lines.append(await store.refresh_claims(found) == found)
     await note(store.update_job(found[0], progress=0.5))
     await note(store.append_logs(found[0], [LogLine("a"), LogLine("b", 30, 0.5)]))
     await note(store.append_logs(found[0], [LogLine("c")], after=2))

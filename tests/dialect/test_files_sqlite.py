@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
@@ -271,3 +272,39 @@ async def test_a_table_that_went_away_is_named(filled: Path) -> None:
             theirs.execute("DROP TABLE jobs")
         with pytest.raises(SchemaMissing, match=r"no such table.*init_schema\(\)"):
             await db.get_active_jobs()
+
+
+_ANOTHER_PROCESS = """
+import asyncio, sys
+from pandora_db import JobDb
+from pandora_db.testing import make_job
+
+async def insert():
+    async with JobDb.open(sys.argv[1], sweep=None) as db:
+        await db.insert_job(make_job(job_id=int(sys.argv[2])))
+
+asyncio.run(insert())
+"""
+
+
+async def test_a_second_handle_takes_no_lock_from_the_first(filled: Path) -> None:
+    """Else the next process to close the file deletes the WAL that the first one writes to."""
+
+    async def another(job_id: int) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _ANOTHER_PROCESS, str(filled), str(job_id)
+        )
+        assert await process.wait() == 0
+
+    async with JobDb.open(filled, sweep=None) as first:
+        async with JobDb.open(filled, sweep=None) as second:
+            await another(1001)
+            await first.insert_job(make_job(job_id=1002))
+            await second.insert_job(make_job(job_id=1003))
+        await first.insert_job(make_job(job_id=1004))
+        await another(1005)
+        found = await first.get_jobs_by_ids(range(1001, 1006))
+        assert [job.job_id for job in found] == [1001, 1002, 1003, 1004, 1005]
+
+    async with JobDb.open(filled, sweep=None) as later:
+        assert len(await later.get_jobs_by_ids(range(1001, 1006))) == 5

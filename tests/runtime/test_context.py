@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pandora_db import ConnectionFailed, InvalidInput, Job, JobDb, Stage
-from pandora_db.runtime import JobContext, Progress
+from pandora_db.runtime import JobContext, Progress, run_blocking
 from tests.support.handlers import FAST, one_stage, row_of, run_one
 from tests.support.waiting import wait_until
 
@@ -191,3 +191,19 @@ async def test_a_line_that_is_none_is_refused_where_it_is_said(db: JobDb, wrong:
 
     row = await run_one(db, handler)
     assert [line.message for line in await db.logs(row.job_id)] == ["before", "after"]
+
+
+async def test_a_function_in_a_thread_tells_too(db: JobDb) -> None:
+    asyncio.get_running_loop().set_debug(True)  # a call from the wrong thread is refused
+
+    async def handler(ctx: JobContext) -> None:
+        def work() -> None:
+            for number in range(100):
+                ctx.log(f"line {number}")
+                ctx.progress(Progress.count(number + 1, 100))
+
+        await run_blocking(work)
+
+    row = await run_one(db, handler)
+    assert Progress.of(row) == Progress.count(100, 100)
+    assert [line.message for line in await db.logs(row.job_id)] == [f"line {n}" for n in range(100)]

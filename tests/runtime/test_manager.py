@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from pandora_db import (
+    EventKind,
     ExecutionFailed,
     HandleClosed,
     Interrupted,
@@ -24,6 +26,7 @@ from pandora_db import (
 )
 from pandora_db.runtime import FileCopyOutput, JobContext, JobManager, Progress, Registry
 from tests.support.handlers import FAST
+from tests.support.raw import Raw
 from tests.support.waiting import wait_until
 
 REGISTRY = Registry()
@@ -314,3 +317,16 @@ async def test_a_manager_starts_beside_very_many_jobs_without_reading_them(
     monkeypatch.setattr(db._session, "read", counted)
     assert await JobManager(db, REGISTRY).unknown_jobs() == {"unknown": 3000, "": 1}
     assert rows == 2
+
+
+async def test_when_a_job_was_begun_and_kept_last_is_known(db: JobDb, raw: Raw) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=10_000, slow=True))
+        kept = "SELECT max(at) FROM job_checkpoints WHERE job_id = %s"
+        await wait_until(lambda: raw(kept, handle.id) != [(None,)])
+        begun = [one for one in await db.history(handle.id) if one.kind is EventKind.CLAIMED]
+        ((last,),) = raw(kept, handle.id)
+        if isinstance(last, str):
+            last = datetime.fromisoformat(f"{last}+00:00")
+        assert begun[0].at <= last
+        await jobs.cancel_job(handle.id)

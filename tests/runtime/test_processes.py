@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pandora_db import EventKind, InvalidTransition, Job, JobDb, JobStatus, Stage
+from pandora_db.runtime import JobManager
+from tests.support import family_program
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -22,10 +24,10 @@ WORKING = (Stage.DOWNLOADING, Stage.ENCODING, Stage.UPLOADING)
 class Program:
     """One process at work."""
 
-    def __init__(self, url: str, stack: ExitStack) -> None:
+    def __init__(self, url: str, stack: ExitStack, name: str = "pipeline_program") -> None:
         self.process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-m", "tests.support.pipeline_program", url],
+                [sys.executable, "-m", f"tests.support.{name}", url],
                 cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )
         )  # fmt: skip
@@ -85,3 +87,43 @@ async def test_nothing_is_lost_or_done_twice(db: JobDb, db_url: str) -> None:
         if row.status is JobStatus.COMPLETED:
             assert sorted(finished) == [Stage.DOWNLOADED, Stage.ENCODED, Stage.UPLOADED]
             assert row.progress == 1.0
+
+
+@pytest.mark.slow
+async def test_children_are_begun_once_though_their_parents_are_killed(
+    db: JobDb, db_url: str
+) -> None:
+    """Two processes with one hand each; one is killed again and again."""
+    jobs = JobManager(db, family_program.registry)
+    handles = [
+        await jobs.dispatch(family_program.Tree(number=number, height=2)) for number in (1, 2, 3)
+    ]
+    name = "family_program"
+    with ExitStack() as stack:
+        programs = [Program(db_url, stack, name) for _ in range(2)]
+        for program in programs:
+            program.wait_for_work()
+        for turn in range(6):
+            await asyncio.sleep(0.25)
+            programs[turn % 2].process.kill()
+            programs[turn % 2] = Program(db_url, stack, name)
+        async with asyncio.timeout(60):
+            assert [await handle.result() for handle in handles] == [9, 9, 9]
+        assert [program.end() for program in programs] == [0, 0]
+
+    rows = await db.get_jobs(limit=100)
+    assert Counter(row.name for row in rows) == {"tree": 9, "leaf": 27}
+    assert {row.status for row in rows} == {JobStatus.COMPLETED}
+    recovered = [
+        event
+        for row in rows
+        for event in await db.history(row.job_id)
+        if event.kind is EventKind.RECOVERED
+    ]
+    assert recovered, "nobody was killed at work"
+    assert {line.message for row in rows for line in await db.logs(row.job_id)} == {
+        f"leaf {number * 10**deep * 10 + leaf}"
+        for number in (1, 2, 3)
+        for deep in range(3)
+        for leaf in range(3)
+    }

@@ -61,6 +61,11 @@ class Lane:
         """Calls that are queued."""
         return len(self._queue)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a flight is out, or a transaction has the turn."""
+        return self._busy
+
     def call(self, query: Query, args: Mapping[str, Any]) -> Awaitable[list[Any]]:
         """Run one operation with whatever else waits; gives its rows after the commit."""
         if self._room.is_free:

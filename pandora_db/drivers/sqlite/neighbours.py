@@ -1,44 +1,51 @@
-"""Notices that somebody else writes to the file, where this SQLite makes that a risk."""
+"""Handles of one process on one file tell each other of their commits."""
 
 from __future__ import annotations
 
-import logging
-import sqlite3
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias
 
-log = logging.getLogger("pandora_db")
+_Ring: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
+
+_rings: dict[tuple[int, ...], tuple[_Ring, ...]] = {}
+_changing = threading.Lock()  # handles may live in several threads, each with its own event loop
 
 
 class Neighbours:
-    """Looks at the beginning of a write transaction, and warns once.
+    """One handle among all that this process has on its file; in memory it is alone."""
 
-    `PRAGMA data_version` of the connection that writes moves when any other connection has written:
-    of another process, or one of the caller's own.
-    """
+    def __init__(self, path: str | None) -> None:
+        # The number of the process: a child that was forked must not ring in its parent's loops.
+        self._key: tuple[int, ...] = (os.getpid(), id(self))
+        if path is not None:
+            facts = os.stat(path)  # noqa: PTH116 - once for each handle
+            self._key = (os.getpid(), facts.st_dev, facts.st_ino)
 
-    __slots__ = ("_path", "_seen", "_version")
+    def join(self, ring: Callable[[], None]) -> Callable[[], None]:
+        """Have `ring` called in this event loop after each commit, until undone."""
+        mine = (asyncio.get_running_loop(), ring)
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        self._path = path
-        self._version = _version(connection)
-        self._seen = False
+        def leave() -> None:
+            with _changing:
+                left = tuple(one for one in _rings.get(self._key, ()) if one is not mine)
+                if left:
+                    _rings[self._key] = left
+                else:
+                    _rings.pop(self._key, None)
 
-    def look(self, connection: sqlite3.Connection) -> None:
-        """Compare; in the thread of the connection, inside its transaction."""
-        if self._seen or _version(connection) == self._version:
-            return
-        self._seen = True
-        log.warning(
-            "%s is written to by another connection too, and SQLite %s can damage a WAL file that "
-            "two connections write or checkpoint at the same moment: keep to one process per file, "
-            "or use SQLite 3.51.3, 3.50.7 or 3.44.6 and newer of each line",
-            self._path,
-            sqlite3.sqlite_version,
-        )
+        with _changing:
+            _rings[self._key] = (*_rings.get(self._key, ()), mine)
+        return leave
 
-
-def _version(connection: sqlite3.Connection) -> object:
-    cursor = connection.execute("PRAGMA data_version")
-    try:
-        return cursor.fetchone()[0]
-    finally:
-        cursor.close()
+    def tell(self) -> None:
+        """There was a commit."""
+        for loop, ring in _rings.get(self._key, ()):
+            if loop is asyncio.get_running_loop():
+                ring()
+            else:
+                with suppress(RuntimeError):  # it was closed with its handle forgotten
+                    loop.call_soon_threadsafe(ring)

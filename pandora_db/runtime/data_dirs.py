@@ -1,0 +1,66 @@
+"""The folders of jobs below one root, and their removal."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_MARKS = ".pandora_db"
+_GONE = ".gone"
+
+
+class DataDirs:
+    """A folder for each job that asks for one.
+
+    A mark beside them, `.pandora_db/<job_id>`, says of which database the job is: only what is
+    marked with this one alone is ever removed, whatever else lies below the root.
+    """
+
+    def __init__(self, root: Path, origin: str) -> None:
+        self._root = root
+        self._marks = root / _MARKS
+        self._origin = origin
+
+    def make(self, job_id: int) -> Path:
+        """The folder of a job."""
+        mark = self._marks / str(job_id)
+        if self._origin not in _lines(mark):
+            self._marks.mkdir(parents=True, exist_ok=True)
+            with mark.open("a", encoding="utf-8") as file:
+                file.write(f"{self._origin}\n")
+        folder = self._root / str(job_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def marked(self) -> dict[int, float]:
+        """The jobs of this database that had a folder made, and how many seconds ago."""
+        found: dict[int, float] = {}
+        now = time.time()
+        with suppress(FileNotFoundError):
+            for mark in self._marks.iterdir():
+                if mark.name.isdecimal() and _lines(mark) == {self._origin}:
+                    with suppress(FileNotFoundError):  # another process removed it
+                        found[int(mark.name)] = now - mark.stat().st_mtime
+        return found
+
+    def hide(self, job_id: int) -> None:
+        """Take the folder of a job away at once; `sweep` does the rest, now or after a kill."""
+        with suppress(FileNotFoundError):
+            folder = self._root / str(job_id)
+            folder.rename(self._marks / f"{job_id}.{secrets.token_hex(4)}{_GONE}")
+        (self._marks / str(job_id)).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what was hidden, by whichever process."""
+        for hidden in self._marks.glob(f"*{_GONE}"):
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _lines(path: Path) -> set[str]:
+    try:
+        return set(path.read_text("utf-8").splitlines())
+    except FileNotFoundError:
+        return set()

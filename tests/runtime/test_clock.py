@@ -1,0 +1,128 @@
+"""Tests that skip time instead of waiting for it, on both dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from pandora_db import ExecutionFailed, InvalidInput, Job, JobDb, JobStatus, Stage
+from pandora_db.runtime import JobContext, JobManager, Registry, Snooze
+from pandora_db.testing import Clock, new_test_db, run_job, run_until_idle
+from tests.support.handlers import FAST, one_stage, row_of
+
+REGISTRY = Registry()
+WEEK = 604_800.0
+SPENT = 20.0  # seconds that may pass by themselves, and need not be skipped
+
+
+@pytest.fixture
+async def fresh(empty_url: str, dialect: str) -> AsyncIterator[JobDb]:
+    """A handle of `new_test_db()`, on each dialect."""
+    made = new_test_db(empty_url) if dialect == "postgres" else new_test_db()
+    async with made as db:
+        yield db
+
+
+@REGISTRY.job(name="patient")
+class Patient(BaseModel):
+    times: int
+    done: int = 0
+
+    async def run(self, ctx: JobContext) -> int | Snooze:
+        if self.done < self.times:
+            self.done += 1
+            await ctx.checkpoint(force=True)
+            return Snooze(3600.0)
+        return self.done
+
+
+@REGISTRY.job(name="clumsy")
+class Clumsy(BaseModel):
+    async def run(self, ctx: JobContext) -> int:
+        if ctx.attempt < 4:
+            raise OSError("broken")
+        return ctx.attempt
+
+
+@REGISTRY.job(name="family")
+class Parent(BaseModel):
+    async def run(self, ctx: JobContext) -> list[Any]:
+        await ctx.spawn(Patient(times=2), delay=WEEK)
+        return [child.output for child in await ctx.wait_children()]
+
+
+async def test_snoozes_delays_and_back_offs_are_skipped(fresh: JobDb) -> None:
+    began = time.monotonic()
+    async with JobManager(fresh, REGISTRY, concurrency=2, poll=0.1) as jobs:
+        late = await jobs.dispatch(Patient(times=3), delay=WEEK)
+        clumsy = await jobs.dispatch(Clumsy())
+        clock = await run_until_idle(jobs)
+        assert await late.result(1) == 3
+        assert await clumsy.result(1) == 4
+
+    assert WEEK + 3 * 3600 - SPENT < clock.skipped < WEEK + 3 * 3600 + SPENT
+    assert clock.now() - datetime.now(UTC) > timedelta(seconds=WEEK)
+    assert time.monotonic() - began < SPENT
+
+
+async def test_a_parent_that_waits_for_a_child_with_a_delay_is_no_reason_to_wait(
+    fresh: JobDb,
+) -> None:
+    async with JobManager(fresh, REGISTRY, concurrency=1, poll=0.1) as jobs:
+        parent = await jobs.dispatch(Parent())
+        async with asyncio.timeout(20):
+            clock = await run_until_idle(jobs)
+        assert await parent.result(1) == [2]
+    assert clock.skipped > WEEK + 7200 - SPENT
+
+
+async def test_what_is_paused_or_nobody_takes_is_not_waited_for(fresh: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None: ...
+
+    paused = await fresh.insert_job(Job(author="mika", not_before=time.time() + 50))
+    await fresh.pause_job(paused)
+    later = await fresh.insert_job(Job(author="mika", not_before=time.time() + 500))
+    await fresh.update_stage(later, Stage.ENCODED)
+    async with one_stage(handler).running(fresh, **FAST) as crew:
+        clock = await run_until_idle(crew)
+    assert clock.skipped == 0
+    assert (await row_of(fresh, paused)).status is JobStatus.PAUSED
+
+
+async def test_time_beyond_the_limit_is_not_skipped(fresh: JobDb) -> None:
+    async with JobManager(fresh, REGISTRY, poll=0.1) as jobs:
+        handle = await jobs.dispatch(Patient(times=1), delay=100.0)
+        clock = Clock()
+        with pytest.raises(TimeoutError, match=r"waits for another (100|9[0-9]) s"):
+            await run_until_idle(jobs, clock=clock, limit=50.0)
+        assert await handle.status() is JobStatus.QUEUED
+        await clock.advance(fresh, 60.0)
+        await run_until_idle(jobs, clock=clock, limit=5000.0)
+        assert await handle.result(1) == 1
+    assert 3700 - SPENT < clock.skipped < 3702
+
+
+async def test_run_job_skips_what_a_job_waits_for() -> None:
+    clock = Clock()
+    assert await run_job(Patient(times=5), registry=REGISTRY, clock=clock) == 5
+    assert clock.skipped > 5 * 3600 - SPENT
+    assert await run_job(Clumsy(), registry=REGISTRY, max_attempts=4) == 4
+    with pytest.raises(ExecutionFailed, match="broken"):
+        await run_job(Clumsy(), registry=REGISTRY)
+
+
+async def test_the_time_of_another_database_is_not_touched(db: JobDb) -> None:
+    job_id = await db.insert_job(Job(author="mika", not_before=5e9))
+    with pytest.raises(InvalidInput, match="advance"):
+        await Clock().advance(db, 5.0)
+    async with JobManager(db, REGISTRY) as jobs:
+        with pytest.raises(InvalidInput, match="run_until_idle"):
+            await run_until_idle(jobs)
+    row = await row_of(db, job_id)
+    assert row.not_before == 5e9
