@@ -12,7 +12,6 @@ from discord import app_commands
 
 from examples.encode_bot.buttons import CancelButton, PageButton, cancel_view
 from examples.encode_bot.commands import COMMANDS
-from examples.encode_bot.janitor import keep_clean
 from examples.encode_bot.network import new_session
 from examples.encode_bot.settings import Settings
 from examples.encode_bot.tools import Tools
@@ -23,6 +22,8 @@ from pandora_db import JobDb, JobRow, Stage
 from pandora_db.discord import JobMessages, ProgressUpdater
 
 log = logging.getLogger("encode_bot")
+
+_KEPT = 600.0  # seconds: a job that is retried soon finds its download again
 
 
 class EncodeBot(discord.Client):
@@ -73,11 +74,16 @@ class EncodeBot(discord.Client):
         http = await enter(new_session(private_links=settings.private_links))
         updater = await enter(ProgressUpdater(self, self.db))
         await enter(JobMessages(self.db, updater, self.render))
-        await enter(keep_clean(self.db, settings.jobs))
         # Last, so that its jobs are given back first: others take them, or this bot later.
         pipeline = make_pipeline(Tools(settings, http, self, intro))
         await enter(
-            pipeline.running(self.db, data_root=settings.jobs, grace=5.0, shutdown_timeout=20.0)
+            pipeline.running(
+                self.db,
+                data_root=settings.jobs,
+                keep_data=_KEPT,
+                grace=5.0,
+                shutdown_timeout=20.0,
+            )
         )
         # Buttons of earlier processes are known from here on, by their custom_id.
         self.add_dynamic_items(CancelButton, PageButton)

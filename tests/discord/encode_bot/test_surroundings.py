@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from examples.encode_bot.failure import RefusedError
-from examples.encode_bot.janitor import sweep
 from examples.encode_bot.pages import PAGE, read_page
 from examples.encode_bot.requests import source_of, submit
 from examples.encode_bot.settings import Settings, SettingsError, read_settings
@@ -60,18 +59,6 @@ async def test_pages_miss_nothing_while_jobs_arrive(db: JobDb) -> None:
     lines = [*first.text.splitlines(), *second.text.splitlines(), *third.text.splitlines()]
     assert [int(line.split("**")[1]) for line in lines] == ids[::-1]
     assert (await read_page(db, 7)).text == "there are no jobs of yours"
-
-
-async def test_folders_go_with_their_jobs(db: JobDb, tmp_path: Path) -> None:
-    active = await db.insert_job(Job(author="ines"))
-    ended = await db.insert_job(Job(author="ines"))
-    await db.cancel_job(ended)
-    folder = tmp_path / "jobs"
-    for name in (str(active), str(ended), "9999", "notes"):
-        (folder / name).mkdir(parents=True)
-    assert await sweep(db, folder) == [ended, 9999]
-    assert sorted(entry.name for entry in folder.iterdir()) == [str(active), "notes"]
-    assert await sweep(db, tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("link", ["ftp://example.com/a.mkv", "a.mkv", "http://", "http://[1/a.mkv"])
