@@ -162,6 +162,21 @@ async def test_last_states_go_first(
         assert len(stand_in.edits()) <= 2
 
 
+async def test_a_channel_is_shared_fairly(
+    stand_in: StandIn, client: discord.Client, new_job: NewJob
+) -> None:
+    jobs = [await new_job(n) for n in range(1, 4)]
+    async with ProgressUpdater(client, edits=1, per=0.05, every=0.0) as updater:
+        step = 0
+        while len(stand_in.edits()) < 9:
+            step += 1
+            for job in jobs:
+                updater.show(job, f"step {step}")
+            await asyncio.sleep(0.005)
+        shares = Counter(edit.message_id for edit in stand_in.edits()[:9])
+    assert list(shares.values()) == [3, 3, 3]
+
+
 async def test_channels_do_not_wait_for_each_other(
     stand_in: StandIn, client: discord.Client, new_job: NewJob
 ) -> None:
