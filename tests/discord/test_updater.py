@@ -137,6 +137,7 @@ async def test_the_message_of_a_job_moves_to_another_channel(
     moved = job._replace(channel_id=other, message_id=there.id)
     async with ProgressUpdater(client, **QUICK) as updater:
         stand_in.hold()
+        stand_in.fail("PATCH /channels/", 503)
         updater.show(job, "half")
         await asyncio.sleep(0.05)  # it is on its way
         updater.show(moved, "more than half")
@@ -145,7 +146,8 @@ async def test_the_message_of_a_job_moves_to_another_channel(
         assert content(stand_in, moved) == "more than half"
         # By the row that names the old one, too.
         assert await updater.finish(job, "done")
-    assert [content(stand_in, each) for each in (job, moved)] == ["half", "done"]
+    # The edit that failed is not tried again: it was of the old one.
+    assert [content(stand_in, each) for each in (job, moved)] == ["job 1 is queued", "done"]
 
 
 async def test_last_states_go_first(
