@@ -19,6 +19,7 @@ from benchmarks.rows.checkpoints import checkpoints
 from benchmarks.rows.crowds import postgres_crowd, sqlite_crowd
 from benchmarks.rows.growth import growth
 from benchmarks.rows.jobs import jobs
+from benchmarks.rows.pickup import pickup
 from benchmarks.rows.reads import reads
 from benchmarks.rows.snapshot import snapshot
 from benchmarks.rows.start import start
@@ -31,6 +32,7 @@ _MEASURE: dict[int, Callable[[Plan], list[Result]]] = {
     4: bulk,
     5: reads,
     6: growth,
+    7: pickup,
     8: jobs,
     9: snapshot,
     10: checkpoints,

@@ -20,9 +20,9 @@ from benchmarks.rounds import crowd
 from benchmarks.work import Moves, Ours, new_job
 from pandora_db import JobDb, Settings, Stage
 from pandora_db.codecs.job import encode_job
-from pandora_db.codecs.stage import StageKind
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.sqlite.driver import writer_pragmas
+from pandora_db.models.stage import StageKind
 from pandora_db.store.operation import operation
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.readme FILE`: the table of a kept run, into README.md.
+"""`python -m benchmarks.readme FILE`: the tables of a kept run, into README.md and the guide.
 
-It stands between `<!-- benchmarks -->` and `<!-- /benchmarks -->`.
+The README has the headlines, docs/benchmarks.md everything; each table stands between
+`<!-- benchmarks -->` and `<!-- /benchmarks -->`.
 """
 
 from __future__ import annotations
@@ -8,61 +9,89 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import HEAD, cells
 
-_README = Path(__file__).parent.parent / "README.md"
+_ROOT = Path(__file__).parent.parent
+_HEADLINES = (
+    "1-insert", "2-insert-50", "2-insert-1000", "3-insert-postgres", "4-postgres", "5-get",
+    "6-sqlite", "6-postgres", "8-sqlite-100", "8-postgres-100", "10-change",
+)  # fmt: skip
+_SHOWN = ("work", "against", "measured")
 _RAW = (
     "In rows 3 and 4 the driver alone runs the library's own SQL, or stores its rows. Against less "
     "than the library does - libpndb's own table with three indexes, no history, one statement and "
     "a commit - it is:"
 )
-_OPENING, _CLOSING = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+_MARKS = re.compile(r"(<!-- benchmarks -->\n).*?(\n<!-- /benchmarks -->)", re.DOTALL)
 
 
-def render(run: Mapping[str, Any], source: str) -> str:
-    """The run as Markdown."""
+def headlines(run: Mapping[str, Any], source: str) -> str:
+    """The short table, as Markdown; `source` is the file of the run, seen from the document."""
+    del source
+    by_key = {line["key"]: line for line in run["results"]}
+    rows = ([by_key[key][name] for name in _SHOWN] for key in _HEADLINES if key in by_key)
+    return f"{_table(_SHOWN, rows)}\n\n{_where(run)}."
+
+
+def everything(run: Mapping[str, Any], source: str) -> str:
+    """The whole run, likewise."""
+    every = f"Every round is in [{Path(source).name}]({source})."
+    told = [
+        _table(HEAD, map(cells, run["results"])),
+        f"{_where(run)}, row 6 on one of the cores. {every}",
+    ]
+    raw = [
+        f"{line['work']} {line['notes']['raw']:.2f}x"
+        for line in run["results"]
+        if "raw" in line.get("notes", {})
+    ]
+    if raw:
+        told.append(f"{_RAW} {'; '.join(raw)}.")
+    return "\n\n".join(told)
+
+
+DOCUMENTS: Mapping[str, Callable[[Mapping[str, Any], str], str]] = {
+    "README.md": headlines,
+    "docs/benchmarks.md": everything,
+}
+
+
+def rendered(document: str, file: Path) -> str:
+    """The text of a document of the project with the tables of the run in `file`."""
+    run = json.loads(file.read_text("utf-8"))
+    depth = document.count("/")
+    source = "../" * depth + file.resolve().relative_to(_ROOT.resolve()).as_posix()
+    table = DOCUMENTS[document](run, source)
+    text = (_ROOT / document).read_text("utf-8")
+    return _MARKS.sub(lambda marks: f"{marks[1]}\n{table}\n{marks[2]}", text)
+
+
+def _where(run: Mapping[str, Any]) -> str:
     facts = run["machine"]
     server = facts["postgresql"]
     engines = [f"SQLite {facts['sqlite']}"]
     if server:
         engines.insert(0, f"PostgreSQL {server['server_version'].split()[0]}")
-    sources = (
+    return (
         f"{run['date'][:10]}: {facts['cores']} cores for client and server together, "
         f"{', '.join(engines)}, Python {facts['python']}, "
-        f"fdatasync {facts['fdatasync_ms']:.2f} ms, medians of {run['rounds']} rounds in turns, "
-        "row 6 on one of the cores. "
-        f"Every round is in [{source}]({source})."
+        f"fdatasync {facts['fdatasync_ms']:.2f} ms, medians of {run['rounds']} rounds in turns"
     )
-    lines = run["results"]
-    table = [HEAD, ["---"] * len(HEAD), *(cells(line) for line in lines)]
-    raw = [
-        f"{line['work']} {line['notes']['raw']:.2f}x"
-        for line in lines
-        if "raw" in line.get("notes", {})
-    ]
-    told = [*(f"| {' | '.join(row)} |" for row in table), "", sources]
-    if raw:
-        told += ["", f"{_RAW} {'; '.join(raw)}."]
-    return "\n".join(told)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def main() -> None:
     """Replace what stands between the marks."""
-    path = Path(sys.argv[1])
-    source = path.resolve().relative_to(_README.parent.resolve()).as_posix()
-    table = render(json.loads(path.read_text("utf-8")), source)
-    readme = _README.read_text("utf-8")
-    block = f"{_OPENING}\n\n{table}\n\n{_CLOSING}"
-    if _CLOSING in readme:
-        pattern = re.escape(_OPENING) + ".*?" + re.escape(_CLOSING)
-        readme = re.sub(pattern, lambda _: block, readme, flags=re.DOTALL)
-    else:
-        readme = readme.replace(_OPENING, block)
-    _README.write_text(readme, "utf-8")
+    file = Path(sys.argv[1])
+    for document in DOCUMENTS:
+        (_ROOT / document).write_text(rendered(document, file), "utf-8")
 
 
 if __name__ == "__main__":

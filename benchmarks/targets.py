@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-Unit = Literal["x", "ms", "MB", "KB"]
+_PLAIN = 10  # from here on no digits behind the point
+Unit = Literal["x", "ms", "MB", "KB", "%"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Target:
     def show(self, value: float) -> str:
         """`value` with its unit."""
         if self.unit != "x":
-            return f"{value:.0f} {self.unit}"
+            return f"{value:.0f} {self.unit}" if value >= _PLAIN else f"{value:.2g} {self.unit}"
         return f"{value:.3g}x"
 
 
@@ -105,6 +106,30 @@ TARGETS = (
         2,
         1.2,
         "flat",
+    ),
+    _at_most(
+        "7-postgres",
+        7,
+        "pick-up of a job by a waiting worker, median, PostgreSQL",
+        "pgqueuer, a job at a time",
+        1,
+        0.4,
+        "0.47x",
+    ),
+    _at_most(
+        "7-sqlite-inside",
+        7,
+        "the same, SQLite, from the same handle",
+        "",
+        3,
+        1,
+        "0.94 ms",
+        unit="ms",
+    ),
+    _at_most("7-sqlite-beside", 7, "from another handle of the process", "", 3, 1, "", unit="ms"),
+    _at_most("7-sqlite-process", 7, "from another process", "", 20, 5, "", unit="ms"),
+    _at_most(
+        "7-sqlite-idle", 7, "workers and a watcher that wait, of one core", "", 1, 0.5, "", unit="%"
     ),
     Target("8-postgres-50", 8, "no-op jobs, 50 tasks, PostgreSQL", _PGQUEUER, 1.2, 3, "2.1x"),
     Target("8-postgres-100", 8, "no-op jobs, 100 tasks, PostgreSQL", _PGQUEUER, 1.2, 3, "2.4x"),

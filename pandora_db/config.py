@@ -51,9 +51,13 @@ class Settings(InputModel):
         max_batch: calls that one group commit takes.
         synchronous: SQLite only. "full" keeps every acknowledged write through a power cut;
             "normal" is faster and may lose the last acknowledged writes in one.
+        make_folders: SQLite only. Make the folders above a new file; otherwise a missing one is
+            refused, since a path that was mistyped would begin an empty database.
         schema: PostgreSQL schema of the tables, a plain lower-case name.
         pgbouncer: the server is a pgbouncer in transaction mode: no prepared statements, no
             start-up settings.
+        notify: tell other processes of commits by NOTIFY, and listen while somebody watches or
+            waits for jobs (PostgreSQL); False polls only, as does a handle behind a pgbouncer.
         application_name: how the server lists the connections (PostgreSQL).
     """
 
@@ -77,10 +81,12 @@ class Settings(InputModel):
     max_pending: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10_000
     max_batch: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 500
     synchronous: Literal["full", "normal"] = "full"
+    make_folders: Annotated[bool, Field(strict=True)] = False
     schema_name: Annotated[str, Field(strict=True, pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = Field(
         default="public", alias="schema"
     )
     pgbouncer: Annotated[bool, Field(strict=True)] = False
+    notify: Annotated[bool, Field(strict=True)] = True
     application_name: Annotated[
         str, Field(strict=True, min_length=1, max_length=63, pattern=r"^[\x20-\x7e]+$")
     ] = "pandora_db"
@@ -106,8 +112,10 @@ class Settings(InputModel):
         "max_pending": _count(1_000_000),
         "max_batch": _count(10_000),
         "synchronous": "'full' or 'normal'",
+        "make_folders": "True or False",
         "schema": "a name of a-z, 0-9 and _, 1 to 63 characters, that starts with no digit",
         "pgbouncer": "True or False",
+        "notify": "True or False",
         "application_name": "1 to 63 printable ASCII characters",
     }
 

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 from pandora_db import migrations
 from pandora_db.codecs.checks import check_id
 from pandora_db.config import Settings
-from pandora_db.drivers.base import Driver
+from pandora_db.drivers.base import Driver, Unit
 from pandora_db.drivers.tasks import finish
 from pandora_db.dsn import PostgresTarget, Target, parse_dsn
 from pandora_db.errors import InvalidInput, PandoraDbError
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
+from pandora_db.services.lookout import Heard, Lookout, Seeker
 from pandora_db.services.sweeper import Sweeper
-from pandora_db.services.watch import Lookout, Watch
+from pandora_db.services.watch import Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
@@ -48,7 +49,8 @@ class JobDb(Store):
         self._target = target
         self.settings = settings
         self._heartbeat = Heartbeat(driver.pulse, leases, settings)
-        leases.on_first = self._heartbeat.start
+        leases.on_adopt = self._heartbeat.start
+        leases.on_late = self._heartbeat.hurry
         self._lookout = Lookout(driver)
         self._sweeper: Sweeper | None = None
         if settings.sweep is not None:
@@ -83,13 +85,14 @@ class JobDb(Store):
 
         Args:
             url: a path, `sqlite:///…`, `:memory:`, `postgresql://…` or a libpq keyword string; None
-                takes `PANDORA_DB_URL`. A SQLite file and its folders are made when missing.
+                takes `PANDORA_DB_URL`. A SQLite file is made when missing, its folder with
+                `make_folders`.
             settings: pool sizes and time-outs; None takes the defaults.
             **overrides: single fields of `Settings`, which go before those of `settings`.
 
         Raises:
             InvalidInput: a URL or setting that is not understood; nothing was connected.
-            ConnectionFailed: no server, a refused login, no such database, an unusable path.
+            ConnectionFailed: no server, a refused login, no such database, no such folder.
             StorageDamaged: the file is empty, cut short or no SQLite database; it was left so.
             ForeignSchema: the file is another application's.
             SchemaTooNew: a newer pandora_db has upgraded the database.
@@ -126,6 +129,7 @@ class JobDb(Store):
                     await self._sweeper.stop()
                 await self._leases.settle()
                 await self._heartbeat.stop()
+                self._leases.close()
         except TimeoutError:
             log.warning("close: claims that were to be given back are left to run out")
         finally:
@@ -195,13 +199,12 @@ class JobDb(Store):
             OutcomeUnknown: the connection was lost at the commit, and did not come back in time.
         """
         leases = self._leases.pending()
+        unit: Unit | None = None
         try:
-            async with self._driver.unit() as session:
-                yield Store(session, leases)
-        except BaseException:
-            leases.rolled_back()
-            raise
-        leases.committed()
+            async with self._driver.unit() as unit:
+                yield Store(unit, leases)
+        finally:  # a cancellation that came with the commit undoes nothing
+            leases.over(unit is not None and unit.committed)
 
     def bind(self, connection: asyncpg.Connection[Any] | aiosqlite.Connection) -> Store:
         """The store inside a transaction that the caller opened, on a connection of the caller's.
@@ -212,7 +215,7 @@ class JobDb(Store):
         Raises:
             InvalidInput: the connection is of the other dialect, closed, or in no transaction.
         """
-        return Store(self._driver.bind(connection), self._leases.pending())
+        return Store(self._driver.bind(connection), self._leases.bound())
 
     def watch(
         self, *, job_id: int | None = None, guild_id: int | None = None, after: str | None = None
@@ -237,16 +240,35 @@ class JobDb(Store):
         self._driver.guard.check("watch")
         if job_id is not None and guild_id is not None:
             raise InvalidInput("job_id and guild_id are both given; expected one", field="guild_id")
-        return self._lookout.watch(
+        return Watch(
+            self._lookout,
             job_id=None if job_id is None else check_id(job_id),
             guild_id=None if guild_id is None else check_id(guild_id, "guild_id"),
             after=after,
         )
 
-    def _listen(self, stages: Iterable[int], call: Callable[[], None]) -> Callable[[], None]:
-        """For worker loops: see `Lookout.listen`."""
-        self._driver.guard.check("listen")
-        return self._lookout.listen(stages, call)
+    def _seek(self, stages: Iterable[int], call: Callable[[], None]) -> Seeker:
+        """For worker loops: see `Lookout.seek`."""
+        self._driver.guard.check("seek")
+        return self._lookout.seek(stages, call)
+
+    def _follow(self, job_id: int, call: Heard) -> Callable[[], None]:
+        """For those who wait for a job: see `Lookout.follow`."""
+        self._driver.guard.check("follow")
+        return self._lookout.follow(job_id, call)
+
+    def _attend(self, call: Callable[[], None]) -> Callable[[], None]:
+        """For worker loops: see `Lookout.attend`."""
+        self._driver.guard.check("attend")
+        return self._lookout.attend(call)
+
+    def _check_follow(self) -> None:
+        """For those who wait for a job: see `Lookout.check`."""
+        self._lookout.check()
+
+    def _tell(self, job_id: int) -> None:
+        """For those who write what is no event: see `Lookout.tell`."""
+        self._lookout.tell(job_id)
 
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"

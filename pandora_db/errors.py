@@ -112,8 +112,10 @@ class ForeignKeyViolation(PandoraDbError):
 class InvalidTransition(PandoraDbError):
     """The stage rules forbid the move; the job is as it was."""
 
-    def __init__(self, job_id: int, current: object, wanted: object, advice: str) -> None:
-        super().__init__(f"job {job_id} is {current} and cannot become {wanted}: {advice}")
+    def __init__(
+        self, job_id: int, current: object, wanted: object, advice: str, *, verb: str = "become"
+    ) -> None:
+        super().__init__(f"job {job_id} is {current} and cannot {verb} {wanted}: {advice}")
         self.job_id = job_id
         self.current = current
         self.wanted = wanted

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from pandora_db.codecs.stage import PIPELINES, STAGES, missing_stages
+from pandora_db.codecs.stage import missing_stages
 from pandora_db.drivers.base import Driver, Migrator, Row, Session
 from pandora_db.errors import ForeignSchema, SchemaChanged, SchemaTooNew
+from pandora_db.models.pipeline import PIPELINES
 from pandora_db.models.schema import SchemaDifference, SchemaPlan, SchemaStep
+from pandora_db.models.stage import STAGES
 from pandora_db.sqlfiles import Dialect, sql_root
 
 log = logging.getLogger("pandora_db")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, Queries, QueueManager
+from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, Job, Queries, QueueManager
 
 from benchmarks.raw_postgres import connect_arguments
 
@@ -88,6 +88,31 @@ class Pgqueuer:
             await asyncio.gather(*(manager.run(batch_size=BATCH) for manager in watch.managers))
         assert not await self._connection.fetchval("SELECT count(*) FROM pgqueuer")
         return watch.rate
+
+    @asynccontextmanager
+    async def waiting(
+        self, begin: Callable[[bytes | None], None]
+    ) -> AsyncIterator[Callable[[bytes], Awaitable[object]]]:
+        """A manager that waits for jobs and calls `begin` with their payload; yields enqueue."""
+        queries = Queries(AsyncpgDriver(self._connection))
+
+        async def enqueue(payload: bytes) -> None:
+            await queries.enqueue("pickup", payload)
+
+        async with asyncpg.create_pool(**connect_arguments(self._dsn), min_size=5) as pool:
+            manager = QueueManager(Queries(AsyncpgPoolDriver(pool)))
+
+            @manager.entrypoint("pickup")
+            async def work(job: Job) -> None:
+                begin(job.payload)
+
+            running = asyncio.create_task(manager.run(batch_size=BATCH))
+            await asyncio.sleep(1.0)  # until it listens
+            try:
+                yield enqueue
+            finally:
+                manager.shutdown.set()
+                await running
 
     async def _manager(self, stack: AsyncExitStack, watch: _Watch, *, pooled: bool) -> QueueManager:
         arguments = connect_arguments(self._dsn)

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from itertools import islice
 from typing import Any, cast
 
-from pandora_db.codecs.checks import check_id, check_int, check_text
+from pandora_db.codecs.checks import check_id, check_text
 from pandora_db.codecs.job_type import check_job_type
 from pandora_db.codecs.json_text import encode_tags
-from pandora_db.codecs.stage import (
-    MEMBERS,
-    Pipeline,
-    StageCode,
-    StageKind,
-    check_stage,
-    pipeline_of,
-    stage_info,
-)
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
-from pandora_db.models.claim import Claim
 from pandora_db.models.limits import MAX_AUTHOR, MAX_KEY
+from pandora_db.models.pipeline import Pipeline, pipeline_of
+from pandora_db.models.stage import StageCode, StageKind, spelled, stage_info
 
 __all__ = [
-    "check_claim",
-    "check_claims",
     "check_into",
+    "check_job",
     "check_lease",
     "check_route",
     "check_seconds",
@@ -39,27 +32,21 @@ _YEAR = 31_536_000
 _MAX_NAMES = 1_000
 
 
-def check_claim(value: object, field: str = "claim") -> Claim:
-    """A `Claim`; raises `InvalidInput`."""
-    if not isinstance(value, Claim):
-        refuse(field, value, "a Claim, as claim_jobs() gives it")
-    return value
+def check_job(value: object, field: str = "job_id") -> int:
+    """The id of a job, where a claim is taken too; raises `InvalidInput`."""
+    if not isinstance(value, int):
+        refuse(field, value, "a Claim, as claim_jobs() gives it, or the id of a job")
+    return check_id(value, field)
 
 
-def check_claims(values: object) -> list[Claim]:
-    """Several `Claim`s; raises `InvalidInput`."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        refuse("claims", values, "several claims")
-    return [check_claim(value, "claims") for value in cast("Iterable[object]", values)]
-
-
-def check_into(value: object) -> StageCode:
+def check_into(value: object, field: str = "into") -> StageCode:
     """A stage of work; raises `InvalidInput` for any other."""
-    into = check_stage(value, "into")
+    into = check_stage(value, field)
     if into.kind is not StageKind.WORKING:
         raise InvalidInput(
-            f"into is {into.name}, where nobody works; expected one of {_names(StageKind.WORKING)}",
-            field="into",
+            f"{field} is {spelled([into])}, where nobody works; "
+            f"expected one of {_others(into, StageKind.WORKING)}",
+            field=field,
         )
     return into
 
@@ -69,14 +56,14 @@ def check_route(stage: object, into: object) -> tuple[StageCode, StageCode]:
     start, end = check_stage(stage), check_into(into)
     if start.kind is not StageKind.WAITING:
         raise InvalidInput(
-            f"stage is {start.name}, where no job waits for a worker; "
-            f"expected one of {_names(StageKind.WAITING)}",
+            f"stage is {spelled([start])}, where no job waits for a worker; "
+            f"expected one of {_others(start, StageKind.WAITING)}",
             field="stage",
         )
     if start not in waiting_before(end):
         raise InvalidInput(
-            f"a job goes no way from {start.name} into {end.name}; "
-            f"into {end.name} it comes from {', '.join(one.name for one in waiting_before(end))}",
+            f"a job goes no way from {spelled([start])} into {spelled([end])}; "
+            f"there it comes from {spelled(waiting_before(end))}",
             field="into",
         )
     return start, end
@@ -145,15 +132,17 @@ def claim_filters(
 def _check_names(value: object) -> list[str]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         refuse("names", value, "several names of jobs")
-    names = [
-        check_text(name, "names", MAX_KEY, least=1) for name in cast("Iterable[object]", value)
-    ]
-    check_int(len(names), "the number of names", 1, _MAX_NAMES)
+    given = cast("Iterable[object]", value)
+    names = [check_text(name, "names", MAX_KEY, least=1) for name in islice(given, _MAX_NAMES + 1)]
+    if not 1 <= len(names) <= _MAX_NAMES:
+        found = f"more than {_MAX_NAMES:,}" if names else "none"
+        raise InvalidInput(f"names has {found}; expected 1 to {_MAX_NAMES:,} names", field="names")
     return names
 
 
-def _names(kind: StageKind) -> str:
-    return ", ".join(stage.name for stage in MEMBERS.values() if stage.kind is kind)
+def _others(stage: StageCode, kind: StageKind) -> str:
+    """The stages of that kind in the pipeline of `stage`."""
+    return spelled(one for one in _pipeline(stage).stages if one.kind is kind)
 
 
 def _pipeline(stage: StageCode) -> Pipeline:

@@ -6,8 +6,6 @@ from pandora_db.errors import UnknownCode
 from pandora_db.models.checks import refuse
 from pandora_db.models.job_type import JobType, known_job_types
 
-__all__ = ["JobType", "check_job_type"]
-
 
 def check_job_type(value: object, field: str = "job_type") -> JobType:
     """The job type that a caller gave, as a `JobType` or as the int that is one.

@@ -8,37 +8,14 @@ from typing import Any
 
 from pandora_db.errors import ForeignSchema, InvalidInput, UnknownCode
 from pandora_db.models.checks import refuse
-from pandora_db.models.pipeline import PIPELINES, Pipeline, pipeline_of
+from pandora_db.models.pipeline import Pipeline, pipeline_of
 from pandora_db.models.stage import (
     MEMBERS,
-    STAGES,
     Stage,
     StageCode,
-    StageInfo,
-    StageKind,
-    TaskStage,
     known_stages,
     stage_info,
-    stage_of,
 )
-
-__all__ = [
-    "MEMBERS",
-    "PIPELINES",
-    "STAGES",
-    "Pipeline",
-    "Stage",
-    "StageCode",
-    "StageInfo",
-    "StageKind",
-    "TaskStage",
-    "check_stage",
-    "live_range",
-    "missing_stages",
-    "pipeline_of",
-    "stage_info",
-    "stage_of",
-]
 
 
 def check_stage(value: object, field: str = "stage") -> StageCode:

@@ -73,6 +73,14 @@ class Session(Protocol):
 class Unit(Session, Protocol):
     """A session inside one transaction, where much can be done at once."""
 
+    @property
+    def committed(self) -> bool | None:
+        """Whether what was done is there to stay; None when nobody knows, at a lost connection.
+
+        A cancellation may come after the commit, and an error too.
+        """
+        ...
+
     async def write_all(
         self, name: str, args: Sequence[Args], *, repeated: bool = False
     ) -> list[Row | None]:
@@ -122,20 +130,22 @@ class Driver(Session, Protocol):
         """A way to the database that needs neither the event loop nor a turn in its queues."""
         ...
 
-    def bell(self, ring: Callable[[], None]) -> Bell:
-        """What rings after each commit of this handle, and knows when to look for others'."""
+    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> Bell:
+        """What calls `ring` after commits of this handle, and when to look for those of others.
+
+        It calls `arrive` where it knows the stages that jobs of others came to.
+        """
         ...
 
 
 class Bell(Protocol):
     """When it is worth looking for new events."""
 
-    def pause(self, quiet: float) -> float:
-        """Seconds until the next look, when nothing has happened for `quiet` seconds."""
-        ...
+    def looked(self, *, news: bool) -> None:
+        """Somebody has looked, and found something or not; it rings when that is worth doing again.
 
-    async def rang(self) -> bool:
-        """Whether anything may have been committed since the last look."""
+        It rings before, too, when it knows of something.
+        """
         ...
 
     async def close(self) -> None:
@@ -151,7 +161,7 @@ class Pulse(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of whatever it opened."""
+        """Let go of whatever it opened; the next query opens it anew."""
         ...
 
 

@@ -9,6 +9,7 @@ from pandora_db.models.job import Job
 from pandora_db.models.job_metadata import JobMetadata
 from pandora_db.models.job_row import JobRow
 from pandora_db.models.job_type import JobType
+from pandora_db.models.log import JobLog, LogLine
 from pandora_db.models.pipeline import Pipeline, define_pipeline
 from pandora_db.models.preset import Concat, Preset
 from pandora_db.models.recovery import RecoveredJob, RecoveryReport
@@ -25,11 +26,13 @@ __all__ = [
     "Hold",
     "Job",
     "JobEvent",
+    "JobLog",
     "JobMetadata",
     "JobRow",
     "JobStatus",
     "JobType",
     "Limits",
+    "LogLine",
     "Pipeline",
     "PoolUse",
     "Preset",

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from inspect import Parameter, Signature
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    NoReturn,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,7 +38,10 @@ class InputModel(BaseModel):
     expected: ClassVar[Mapping[str, str]] = {}
     """What each field takes, in words, for the error message."""
 
-    def __init__(self, /, **data: object) -> None:
+    def __init__(self, /, *unnamed: object, **data: object) -> None:
+        if unnamed:
+            name, first = type(self).__name__, next(iter(type(self).model_fields))
+            raise InvalidInput(f"{name} takes its fields by name: {name}({first}=…)", field=first)
         try:
             self.__pydantic_validator__.validate_python(data, self_instance=self)
         except ValidationError as error:
@@ -34,6 +49,22 @@ class InputModel(BaseModel):
 
     # Tells pydantic that this constructor only validates, so that validation need not call it.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: object) -> None:
+        """Let `help()` and editors show the types of the fields without how they are checked."""
+        super().__pydantic_init_subclass__(**options)
+        cls.__signature__ = Signature(
+            [
+                Parameter(
+                    field.alias or name,
+                    Parameter.KEYWORD_ONLY,
+                    default=Parameter.empty if field.is_required() else field.get_default(),
+                    annotation=_plain(field.annotation),
+                )
+                for name, field in cls.model_fields.items()
+            ]
+        )
 
     @classmethod
     def model_validate(cls, obj: object, **options: Any) -> Self:  # noqa: ANN401 - pydantic's
@@ -95,3 +126,16 @@ class InputModel(BaseModel):
         close = difflib.get_close_matches(field, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return f"{cls.__name__} has no field {field!r}; {hint}"
+
+
+def _plain(annotation: Any) -> Any:  # noqa: ANN401 - any type
+    """A type without what `Annotated` adds to it."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain(get_args(annotation)[0])
+    if origin is Union or origin is UnionType:
+        first, *others = map(_plain, get_args(annotation))
+        for one in others:
+            first |= one
+        return first
+    return annotation

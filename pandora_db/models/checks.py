@@ -63,7 +63,12 @@ def _describe_text(value: str) -> str:
     surrogate = _SURROGATE.search(value)
     if surrogate:
         return f"text with a lone surrogate at position {surrogate.start()}"
-    return f"a text of {len(value)} character{'s' if len(value) > 1 else ''}"
+    return f"a text of {counted(len(value), 'character')}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them, for people: 1 lease, 2 leases."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def refuse(field: str, value: object, expected: str) -> NoReturn:
@@ -113,21 +118,6 @@ EXPECTED_CONFIG = "a dict with text keys and JSON values, or None"
 EXPECTED_MOMENT = "an aware datetime or unix seconds, 0 to 253402300799 (to 9999-12-31 UTC)"
 
 
-def check_moment(value: object, field: str) -> float:
-    """Unix seconds, with their fraction, of an aware datetime or of a number that is them."""
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            refuse(field, value, EXPECTED_MOMENT)
-        seconds = (value - _EPOCH) / _SECOND
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    else:
-        refuse(field, value, EXPECTED_MOMENT)
-    if not 0 <= seconds <= MAX_SECONDS:
-        refuse(field, value, EXPECTED_MOMENT)
-    return seconds
-
-
 EXPECTED_TAGS = (
     f"at most {MAX_TAGS} texts of 1 to {MAX_TAG} characters, without NUL or lone surrogates"
 )
@@ -145,16 +135,24 @@ def check_tags(value: object, field: str = "tags") -> tuple[str, ...]:
 
 def check_time(value: object, field: str) -> int:
     """Whole unix seconds of an aware datetime (rounded down) or of an int that is them already."""
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            refuse(field, value, EXPECTED_TIME)
-        seconds = (value - _EPOCH) // _SECOND  # exact, unlike timestamp()
-    elif isinstance(value, int) and not isinstance(value, bool):
-        seconds = int(value)
+    return int(_seconds(value, field, EXPECTED_TIME, whole=True))
+
+
+def check_moment(value: object, field: str) -> float:
+    """Unix seconds, with their fraction, of an aware datetime or of a number that is them."""
+    return float(_seconds(value, field, EXPECTED_MOMENT, whole=False))
+
+
+def _seconds(value: object, field: str, expected: str, *, whole: bool) -> float:
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        since = value - _EPOCH
+        seconds = since // _SECOND if whole else since / _SECOND  # exact, unlike timestamp()
+    elif isinstance(value, int if whole else int | float) and not isinstance(value, bool):
+        seconds = value
     else:
-        refuse(field, value, EXPECTED_TIME)
+        refuse(field, value, expected)
     if not 0 <= seconds <= MAX_SECONDS:
-        refuse(field, value, EXPECTED_TIME)
+        refuse(field, value, expected)
     return seconds
 
 

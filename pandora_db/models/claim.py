@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from pandora_db.errors import LeaseLost
+from pandora_db.errors import InvalidInput, LeaseLost
 from pandora_db.models.base import InputModel
 from pandora_db.models.status import Hold
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
     from pandora_db.models.stage import StageCode
 
+log = logging.getLogger("pandora_db")
+
 
 class Claim:
     """What `claim_jobs` gives for each job: the right to write about it, proved by `token`.
@@ -26,7 +29,9 @@ class Claim:
     The lease behind it is renewed in the background for as long as this object is alive and the
     claim has not ended. Whoever drops it without ending it leaves the job to recovery.
 
-    `async with claim:` cancels its body when the lease is lost, and then raises `LeaseLost`.
+    `async with claim:` cancels its body when the lease is lost, and then raises `LeaseLost`. It
+    ends no claim: one that has not ended when its block is left goes on, with a warning in the log.
+    A claim that has ended or was lost, as by closing its handle, is refused with `LeaseLost`.
 
     Attributes:
         job: the row as it was claimed.
@@ -39,32 +44,22 @@ class Claim:
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_ended", "_lost", "_saving", "_stopped", "_told",
-        "deadline", "ending", "hold", "job", "keeper", "last_saved", "lease", "listener", "origin",
-        "owner", "saved", "settled", "stage", "token",
+        "__weakref__", "_body", "_ended", "_lost", "_stopped",
+        "hold", "job", "lease", "listener", "owner", "stage", "token",
     )  # fmt: skip
 
     def __init__(
-        self, job: JobRow, token: int, stage: StageCode, *, owner: str, origin: str, lease: float
+        self, job: JobRow, token: int, stage: StageCode, *, owner: str, lease: float
     ) -> None:
         self.job = job
         self.token = token
         self.stage = stage
         self.owner = owner
-        self.origin = origin
         self.lease = lease
         self.hold = Hold.NONE if job.hold == 0 else Hold(job.hold)
-        self.deadline: float | None = None  # time.monotonic() from when on it is not renewed
-        self.saved: object = None  # what the store knows of its checkpoints
-        self.last_saved = 0
-        self._saving: asyncio.Lock | None = None
+        self.listener: Callable[[], object] | None = None
         self._lost: str | None = None
         self._ended = False
-        self.settled = False  # ended, and no rollback can undo that
-        self.keeper: object = None  # who renews its lease
-        self.ending = 0
-        self.listener: Callable[[], object] | None = None
-        self._told: asyncio.Future[str | None] | None = None
         self._body: asyncio.Task[object] | None = None
         self._stopped = False  # the body was cancelled by us
 
@@ -75,7 +70,7 @@ class Claim:
 
     @property
     def attempt(self) -> int:
-        """How often the job was claimed at this stage, this time included."""
+        """Which attempt at its stage this is, from 1; snoozed and released ones do not count."""
         return self.job.attempt
 
     @property
@@ -90,71 +85,33 @@ class Claim:
 
     @property
     def alive(self) -> bool:
-        """Whether its lease is worth renewing."""
+        """Whether it has neither ended nor been lost, as far as is known."""
         return not self._ended and self._lost is None
 
     @property
-    def has_saved(self) -> bool:
-        """Whether a checkpoint was saved under it, or is being saved."""
-        return self._saving is not None
-
-    @property
-    def saving(self) -> asyncio.Lock:
-        """Held while a checkpoint is saved: they are numbered one after the other."""
-        if self._saving is None:
-            self._saving = asyncio.Lock()
-        return self._saving
+    def _is_open(self) -> bool:
+        """Whether nobody has ended it, or is about to."""
+        return self.alive
 
     def error(self) -> LeaseLost:
         """The error that says why it is lost."""
         return LeaseLost(self.job_id, self.token, self._lost or "it has ended")
 
-    async def wait_lost(self) -> str | None:
-        """Wait until the claim is over: the reason why it was lost, None when it ended well."""
-        if self._lost is not None or self._ended:
-            return self._lost
-        if self._told is None:
-            self._told = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._told)
-
     def lose(self, reason: str) -> None:
-        """Note that the claim is lost; called in the event loop by who found out."""
-        if self._ended or self.ending or self._lost is not None:
+        """Note that the claim is lost, in the event loop; for whoever meets `LeaseLost` first."""
+        if not self.alive:
             return
         self._lost = reason
-        if self._told is not None and not self._told.done():
-            self._told.set_result(reason)
         if self._body is not None and self._body is not asyncio.current_task():
             self._stopped = self._body.cancel(f"the claim on job {self.job_id} was lost: {reason}")
         if self.listener is not None:
             self.listener()
 
-    def held(self, hold: Hold) -> None:
-        """Note what a renewal found to be asked of the job; called in the event loop."""
-        if hold is not self.hold:
-            self.hold = hold
-            if self.listener is not None:
-                self.listener()
-
-    def end(self) -> None:
-        """Note that it ended well; a transaction may still be undone."""
-        self._ended = True
-
-    def over(self) -> None:
-        """Tell who waits for its loss that there will be none."""
-        self.settled = True
-        if self._told is not None and not self._told.done():
-            self._told.set_result(None)
-
-    def reopen(self) -> None:
-        """Its end was undone, with the transaction that it was written in."""
-        self._ended = self.settled = False
-
     async def __aenter__(self) -> Self:
-        if self._lost is not None:
+        if self._lost is not None or self._ended:
             raise self.error()
         if self._body is not None:
-            raise RuntimeError("this claim guards another block already")
+            raise InvalidInput("this claim guards another block already", field="claim")
         self._body = asyncio.current_task()
         return self
 
@@ -166,6 +123,13 @@ class Claim:
     ) -> None:
         body, self._body = self._body, None
         if self._lost is None or body is None:
+            if error is None and self._is_open:
+                log.warning(
+                    "the block of the claim on job %d was left, and the claim has not ended: its "
+                    "lease is renewed for as long as the claim is kept; finish, fail, snooze or "
+                    "release it",
+                    self.job_id,
+                )
             return
         # As asyncio.timeout does: our own cancellation becomes an error, another one goes on.
         if self._stopped:

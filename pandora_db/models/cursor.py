@@ -10,7 +10,7 @@ from pandora_db.errors import InvalidInput
 
 _MARK = "w1."
 _LONGEST = 65_536
-Place = tuple[Any, int, int, int]
+EventPlace = tuple[Any, int, int, int]
 """Of an event within a window: time, job, life of the job, seq."""
 
 
@@ -29,7 +29,7 @@ class WatchCursor(NamedTuple):
     origin: str
     lower: str
     upper: str | None = None
-    place: Place | None = None
+    place: EventPlace | None = None
 
     def __str__(self) -> str:
         packed = json.dumps(tuple(self), separators=(",", ":")).encode()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from pandora_db.errors import UnknownCode
-from pandora_db.models.stage import STAGES
+from pandora_db.models.stage import MEMBERS, STAGES
 
 
 class EventKind(IntEnum):
@@ -57,13 +58,16 @@ class JobEvent(NamedTuple):
         seq: 1, 2, 3 … per job, without gaps; from 1 again when a deleted job's id is used anew.
         at: when, by the database's clock (aware).
         kind: what happened.
-        stage: the stage code afterwards; None when it says nothing about the stage.
-        attempt: how often a worker had claimed the job at its stage.
-        owner: the worker that did it, when it was one.
+        stage: the stage afterwards, a member of its enum where this program knows it, else the
+            code; None when it says nothing about the stage.
+        attempt: which attempt at its stage the job was in, as in `Claim.attempt`; 0 before the
+            first.
+        owner: the worker that did it, when it was one; of a job that was recovered, the worker that
+            was lost.
         operation_id: the call that did it; the jobs of one `insert_jobs` are numbered on from
             its id. None when another program wrote.
         detail: a reason or a note.
-        previous: the stage code before; None when unknown.
+        previous: the stage before, likewise; None when unknown.
     """
 
     job_id: int
@@ -77,14 +81,30 @@ class JobEvent(NamedTuple):
     detail: str | None = None
     previous: int | None = None
 
+    @classmethod
+    def decode(cls, job_id: int, values: Iterable[Any], *, kind: EventKind | None = None) -> Self:
+        """The event of a row, whose columns are those after `job_id`; a given `kind` goes first.
+
+        Raises:
+            UnknownCode: a newer pandora_db recorded a kind of event that this one does not know.
+        """
+        seq, at, stored, stage, attempt, owner, operation_id, detail, previous = values
+        return cls(
+            job_id, seq, at, EventKind(stored) if kind is None else kind,
+            MEMBERS.get(stage, stage), attempt, owner,
+            None if operation_id is None else UUID(operation_id), detail,
+            MEMBERS.get(previous, previous),
+        )  # fmt: skip
+
     def __str__(self) -> str:
         at = self.at.isoformat(sep=" ", timespec="seconds")
         words = [f"#{self.seq}", at, self.kind.name.lower().replace("_", " ")]
         if self.stage is not None:
             arrow = "" if self.previous in (None, self.stage) else f"{stage_name(self.previous)} → "
             words.append(arrow + stage_name(self.stage))
-        if self.owner:
-            words.append(f"by {self.owner}")
+        # What recovery tells names the attempt and the worker that was lost, who did nothing.
+        if self.owner and self.owner not in (self.detail or ""):
+            words.append(f"in attempt {self.attempt} by {self.owner}")
         if self.detail:
             words.append(f"({self.detail})")
         return " ".join(words)

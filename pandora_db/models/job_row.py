@@ -9,7 +9,11 @@ from typing import Any, NamedTuple, cast
 
 from pandora_db.models.event import stage_name
 from pandora_db.models.job_metadata import JobMetadata
-from pandora_db.models.status import JobStatus, status_of
+from pandora_db.models.stage import STAGES, StageKind
+from pandora_db.models.status import Hold, JobStatus, status_of
+
+_SHOWN = 80
+"""Characters of an error that are shown beside a job."""
 
 
 class JobRow(NamedTuple):
@@ -85,9 +89,24 @@ class JobRow(NamedTuple):
         words = [f"job {self.job_id}", f"by {self.author}", stage_name(self.ready)]
         if self.progress is not None:
             words.append(f"{self.progress:.0%}")
+        if self.hold:
+            words.append(_held(self.ready, self.hold))
         if self.archived:
             words.append("archived")
+        if self.error:
+            first = self.error.partition("\n")[0]
+            words.append(first if len(first) <= _SHOWN else f"{first[:_SHOWN]}…")
         return " · ".join(words)
+
+
+def _held(stage: int, hold: int) -> str:
+    """What was asked of a job, for people."""
+    if hold == Hold.CANCEL:
+        return "to be cancelled"
+    if hold != Hold.PAUSE:
+        return f"hold {hold}"
+    info = STAGES.get(stage)
+    return "to be paused" if info is not None and info.kind is StageKind.WORKING else "paused"
 
 
 row_of: Callable[[Iterable[Any]], JobRow] = partial(cast("Any", tuple).__new__, JobRow)

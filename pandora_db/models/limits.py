@@ -24,6 +24,12 @@ MAX_STEP = 256
 MAX_ERROR = 16_384
 """An error or a reason is cut here, not refused: a failure must always be storable."""
 
+MAX_LOG = 4_096
+"""Characters of a log line, which is cut likewise."""
+
+MAX_LOGS = 1_000
+"""Log lines that are kept of each job: the newest."""
+
 MAX_JSON = 1_048_576
 MAX_JSON_DEPTH = 64
 MAX_JSON_FLOAT = 1e16
@@ -54,6 +60,9 @@ MAX_BULK = 1_000_000
 
 MAX_CHECKPOINT = 16 * 1_048_576
 """Bytes of one checkpoint, packed and before compression."""
+
+MAX_VERSION = 2**31 - 1
+"""Version of the shape of a checkpoint's state, or of a registered job."""
 
 MAX_CHECKPOINT_DEPTH = 64
 MAX_CHECKPOINT_ITEMS = 2_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from pandora_db.models.checks import counted
 from pandora_db.models.event import stage_name
 
 Outcome = Literal["requeued", "failed", "cancelled"]
@@ -17,7 +18,7 @@ class RecoveredJob(NamedTuple):
         job_id: the job.
         stage: the code of the stage at which it was interrupted.
         outcome: "requeued", or ended as "failed" or "cancelled".
-        attempt: how often it had been claimed at that stage.
+        attempt: which attempt at that stage was interrupted.
         owner: the worker that was lost; None when there never was a lease.
     """
 
@@ -68,5 +69,8 @@ class RecoveryReport:
     def __str__(self) -> str:
         lines = [str(job) for job in self.jobs] or ["nothing to recover"]
         if self.unowned:
-            lines.append(f"{len(self.unowned)} jobs are at work without a lease: left alone")
+            verb = "is" if len(self.unowned) == 1 else "are"
+            lines.append(
+                f"{counted(len(self.unowned), 'job')} {verb} at work without a lease: left alone"
+            )
         return "\n".join(lines)

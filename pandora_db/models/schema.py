@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pandora_db.models.checks import counted
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaDifference:
@@ -50,9 +52,8 @@ class SchemaStep:
     estimated_lock_seconds: float
 
     def __str__(self) -> str:
-        plural = "" if len(self.statements) == 1 else "s"
         return (
-            f"{self.version:04d} {self.name}: {len(self.statements)} statement{plural}, "
+            f"{self.version:04d} {self.name}: {counted(len(self.statements), 'statement')}, "
             f"locks {self.lock} for about {self.estimated_lock_seconds:.3g} s"
         )
 

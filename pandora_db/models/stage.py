@@ -127,9 +127,14 @@ def listed(stages: Iterable[StageCode]) -> str:
     return ", ".join(f"{stage.value} {stage.name}" for stage in stages)
 
 
+def spelled(stages: Iterable[StageCode]) -> str:
+    """As they are written in a program: several pipelines have a QUEUED."""
+    return ", ".join(f"{type(stage).__name__}.{stage.name}" for stage in stages)
+
+
 def known_stages() -> str:
     """All that this program knows, for an error message."""
-    return listed(MEMBERS.values())
+    return ", ".join(f"{code} {spelled([stage])}" for code, stage in MEMBERS.items())
 
 
 def stage_info(code: int | None) -> StageInfo:

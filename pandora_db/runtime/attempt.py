@@ -15,9 +15,10 @@ from pandora_db.runtime.endings import end_claim
 from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
+    from pandora_db.runtime.hands import Hand
     from pandora_db.runtime.work import Terms, Work
-    from pandora_db.store import Store
 
 log = logging.getLogger("pandora_db")
 
@@ -36,12 +37,14 @@ class Attempt:
 
     Attributes:
         claim: the claim.
+        hand: what it has of its worker's hands.
         outcome: what the handler's end meant; None when the job is given back, or was lost.
         left: the task of a handler that was given up.
     """
 
-    def __init__(self, db: Store, claim: Claim, work: Work, terms: Terms) -> None:
+    def __init__(self, db: JobDb, claim: Claim, work: Work, terms: Terms, hand: Hand) -> None:
         self.claim = claim
+        self.hand = hand
         self.left: asyncio.Task[object] | None = None
         self._db = db
         self._work = work
@@ -53,6 +56,7 @@ class Attempt:
         self._due: float | None = None
         self._late = False  # it took longer than it may
         self._stopping = False
+        self._refusing: asyncio.Task[None] | None = None
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
         self.outcome: Outcome | None = None
@@ -84,6 +88,8 @@ class Attempt:
             self._give_up()
         finally:
             self.claim.listener = None
+            if self._refusing is not None:
+                self._refusing.cancel()
 
     def _begin(self) -> tuple[JobContext, asyncio.Task[object]]:
         ctx = JobContext(
@@ -91,6 +97,7 @@ class Attempt:
             checkpoint_every=self._work.checkpoint_every,
             progress_every=self._work.progress_every,
             data_root=self._terms.data_root,
+            hand=self.hand,
         )  # fmt: skip
         self._ctx = ctx
         self._task = task = self._loop.create_task(_call(self._work, ctx), name=f"job {ctx.job_id}")
@@ -120,10 +127,27 @@ class Attempt:
             self._cut()
         elif self.claim.hold is Hold.CANCEL:
             self._ask(ctx, "cancel")
-        elif self._resumable and self.claim.hold is Hold.PAUSE:
+        elif self.claim.hold is Hold.PAUSE and not self._resumable:
+            self._refuse_pause()
+        elif self.claim.hold is Hold.PAUSE:
             self._ask(ctx, "pause")
         elif self._resumable and self._stopping:
             self._ask(ctx, "shutdown")
+
+    def _refuse_pause(self) -> None:
+        """Take the request back, on the record: it would stand there and never be met."""
+        if self._refusing is None:
+            log.warning("job %d is not resumable: it is not paused", self.claim.job_id)
+            self._refusing = self._loop.create_task(self._take_back())
+
+    async def _take_back(self) -> None:
+        try:
+            await self._db.resume_job(self.claim.job_id)
+            await self._db.renew_claims([self.claim])
+        except PandoraDbError as error:
+            log.warning("the pause of job %d was not taken back: %s", self.claim.job_id, error)
+        finally:
+            self._refusing = None
 
     def _ask(self, ctx: JobContext, reason: str) -> None:
         ctx.interrupt(reason)

@@ -7,17 +7,27 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pandora_db.errors import Interrupted, InvalidInput
+from pandora_db.codecs.checks import check_int, clean_error
+from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
+from pandora_db.models.log import MAX_LEVEL, LogLine
 from pandora_db.runtime.checkpointing import Checkpointing
+from pandora_db.runtime.family import Family
 from pandora_db.runtime.progress import Progress
 from pandora_db.runtime.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import BaseModel
+
+    from pandora_db.db import JobDb
+    from pandora_db.models.job import Job
     from pandora_db.models.job_row import JobRow
-    from pandora_db.store import Store
+    from pandora_db.runtime.handle import JobHandle
+    from pandora_db.runtime.hands import Hand
+    from pandora_db.runtime.job_info import JobInfo
+    from pandora_db.runtime.registry import Registry
     from pandora_db.store.checkpoints import Upgrade
 
 log = logging.getLogger("pandora_db.jobs")
@@ -35,19 +45,22 @@ class JobContext:
 
     def __init__(
         self,
-        db: Store,
+        db: JobDb,
         claim: Claim,
         *,
         checkpoint_every: float = 5.0,
         progress_every: float = 1.0,
         data_root: Path | None = None,
+        hand: Hand | None = None,
     ) -> None:
         self.db = db
         self.claim = claim
+        self._family = Family(db, claim, hand)
         self._reporter = Reporter(db, claim, progress_every)
         self._checkpoints = Checkpointing(db, claim, checkpoint_every)
         self._data_root = data_root
         self._reason: str | None = None
+        self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
 
     @property
@@ -135,7 +148,13 @@ class JobContext:
         self._reporter.report(progress)
 
     def log(self, message: str, level: int = logging.INFO) -> None:
-        """Hand a line to the logger `pandora_db.jobs`, the job's id as `record.job_id`."""
+        """Keep a line in the job's log, which `db.logs(job_id)` reads; cheap to call.
+
+        Gathered as progress is, and the newest 1,000 lines of a job are kept. It goes to the logger
+        `pandora_db.jobs` too, at once, the job's id as `record.job_id`.
+        """
+        line = LogLine(clean_error(message, "message"), check_int(level, "level", 0, MAX_LEVEL))
+        self._reporter.log(line)
         log.log(level, "job %d: %s", self.job_id, message, extra={"job_id": self.job_id})
 
     def warn(self, message: str) -> None:
@@ -158,6 +177,78 @@ class JobContext:
         self._reporter.notes.measure(name, by, add=True)
         self._reporter.report()
 
+    async def spawn(
+        self,
+        job: BaseModel | Job,
+        *,
+        key: str | None = None,
+        priority: int | None = None,
+        delay: float = 0.0,
+        max_attempts: int | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> JobHandle:
+        """Begin another job as a child of this one, once: the next attempt finds it again.
+
+        When this job is cancelled, so are its children that have not ended.
+
+        Args:
+            job: of a registered class, or a `Job` of any pipeline.
+            key: what tells the children of this job apart. None makes one of the job's name and
+                parameters, so that an equal job is the same child; a `Job` needs one.
+            priority: higher goes first; None takes one more than this job's, so that children go
+                before further jobs that would wait for theirs. A `Job` has its own.
+            delay: seconds before it may begin; for a registered job, as all that follows.
+            max_attempts: how often it is tried.
+            tags: what a worker must offer.
+
+        Raises:
+            Interrupted: this job is being cancelled; let it pass.
+            LeaseLost: the claim no longer counts; nothing was begun.
+            InvalidInput: its class is not registered, or another bad argument.
+            Serialization: a field cannot be kept.
+        """
+        options = {"priority": priority, "delay": delay, "max_attempts": max_attempts, "tags": tags}
+        try:
+            return await self._family.spawn(job, key, options)
+        except InvalidTransition:  # asked for, and not heard of yet
+            self.interrupt("cancel")
+            raise Interrupted("cancel") from None
+
+    async def children(self) -> list[JobInfo]:
+        """The children of this job, also those of earlier attempts, as they are now."""
+        return await self._family.children()
+
+    async def wait(self, child: JobHandle | int) -> JobInfo:
+        """Wait until a child has ended, and return what became of it: a failure is no exception.
+
+        Meanwhile the worker's hand is free for another job, such as the child; the lease goes on.
+        What was given to `checkpoint` is written first.
+
+        Raises:
+            Interrupted: a pause, a cancellation or a shutdown was asked for; let it pass. The next
+                attempt waits again.
+            NotFound: the child was deleted.
+            InvalidInput: this is no child of the job.
+        """
+        child_id = await self._family.check(child)
+        found = await self._wait([child_id])
+        if not found:
+            raise NotFound(child_id)
+        return found[0]
+
+    async def wait_children(self) -> list[JobInfo]:
+        """Wait until all children have ended, and return what became of each; see `wait`."""
+        return await self._wait([child.id for child in await self.children()])
+
+    async def _wait(self, child_ids: list[int]) -> list[JobInfo]:
+        await self.check_interrupt()
+        await self._checkpoints.flush()
+        try:
+            return await self._family.wait(child_ids, self._asked)
+        except Interrupted:
+            await self.check_interrupt()  # says what was asked
+            raise
+
     @property
     def data_dir(self) -> Path:
         """A folder of this job's own, the same in every attempt on this machine.
@@ -178,10 +269,15 @@ class JobContext:
         """Say what `checkpoint()` keeps when it is given nothing: a state and its version."""
         self._state = state
 
+    def use_registry(self, registry: Registry) -> None:
+        """Say where the classes of children are registered; `REGISTRY` otherwise."""
+        self._family.registry = registry
+
     def interrupt(self, reason: str) -> None:
         """Ask the handler to stop; the first reason stays, but a cancellation outranks it."""
         if self._reason is None or reason == "cancel":
             self._reason = reason
+        self._asked.set()
 
     async def close(self, *, lost: bool) -> None:
         """Write what was told last; nothing when the claim is lost."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -16,8 +19,12 @@ if TYPE_CHECKING:
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
 
+log = logging.getLogger("pandora_db")
+
 _ASKED = 0.7
 """Part of the time to shut down that handlers have before they are cancelled."""
+_LONGEST = 31_536_000.0
+"""Seconds to wait for leases: each is over, or renewed, when its own time is."""
 _CUT = 0.25
 """Part of it that they have to end then; the rest is for writing."""
 
@@ -32,23 +39,24 @@ class Crew:
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:
         self._db = db
         self._terms = terms
-        self._unlisten: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._begun = False
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
+        self._requests = Requests(db, self._claims)
 
     async def __aenter__(self) -> Self:
         if self._begun:
             raise RuntimeError("these workers have begun before; they work once")
         self._begun = True
+        with suppress(PandoraDbError):  # the workers meet it too, and say so
+            await self._count_elsewhere("they come here if their leases run out")
         for worker in self.workers:
             # No method for users of the handle; polling goes on beside it.
-            undo = self._db._listen([worker.work.waiting], worker.bell.ring)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            self._unlisten.append(undo)
-            worker.start()
+            worker.start(self._db._seek([worker.work.waiting], worker.bell.ring))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._requests.start()
         return self
 
     async def __aexit__(
@@ -67,28 +75,45 @@ class Crew:
     @property
     def running(self) -> list[int]:
         """The jobs that are worked on in this process."""
-        return sorted(
-            attempt.claim.job_id for worker in self.workers for attempt in worker.attempts.values()
-        )
-
-    def claims(self, job_id: int) -> list[Claim]:
-        """The claim on a job that is worked on here, if it is."""
-        return [
-            attempt.claim
-            for worker in self.workers
-            for attempt in worker.attempts.values()
-            if attempt.claim.job_id == job_id
-        ]
+        return sorted(claim.job_id for claim in self._claims())
 
     async def wait_idle(self) -> None:
         """Wait until no job can be claimed and none is worked on here.
 
-        Jobs that are paused, wait for their time, or are worked on elsewhere are not waited for.
+        Jobs at work elsewhere are waited for until their leases are renewed, within a heartbeat,
+        or run out: those of a worker that was lost are taken back and done here. Jobs that are
+        paused, wait for their time, or are worked on by a worker that lives are not waited for.
         """
+        while True:
+            await self._quiet()
+            try:
+                waits = "waiting until their leases are renewed or run out"
+                if await self._count_elsewhere(waits):
+                    for job in (await self._db.recover(wait=_LONGEST)).jobs:
+                        log.warning("recovered %s", job)
+            except HandleClosed:
+                return
+            except PandoraDbError as error:
+                log.warning("no jobs can be recovered: %s", error)
+                await asyncio.sleep(self._terms.poll)
+            else:
+                await self._quiet()
+                return
+
+    async def _quiet(self) -> None:
         self.ring()
         while not all(worker.idle for worker in self.workers):
             self._changed.clear()
             await self._changed.wait()
+
+    async def _count_elsewhere(self, what: str) -> int:
+        """How many jobs are at work at our stages and not by us; says so in the log."""
+        count = -len(self.running)
+        for stage in {worker.work.working for worker in self.workers}:
+            count += await self._db.count_jobs(stage=stage, archived=False)
+        if count > 0:
+            log.info("%d jobs are at work elsewhere: %s", count, what)
+        return max(count, 0)
 
     async def stop(self) -> None:
         """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""
@@ -106,8 +131,6 @@ class Crew:
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
         began, most = loop.time(), self._terms.shutdown_timeout
-        for undo in self._unlisten:
-            undo()
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._ended_by(began + most * _ASKED)
         for worker in self.workers:
@@ -119,6 +142,10 @@ class Crew:
             worker.leave()
         if tasks:
             await asyncio.wait(tasks)
+        self._requests.stop()
+
+    def _claims(self) -> list[Claim]:
+        return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [task for worker in self.workers for task in worker.attempts]

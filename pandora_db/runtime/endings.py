@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from pandora_db.codecs.json_text import Json
 from pandora_db.errors import (
     ConnectionFailed,
     InvalidInput,
+    InvalidTransition,
     LeaseLost,
     LockTimeout,
+    NotFound,
     OutcomeUnknown,
     PandoraDbError,
     PoolTimeout,
@@ -66,6 +69,7 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
                 claim, stage, output=reason, output_kind=kind, operation_id=call
             ),
         )
+        await _cancel_children(db, claim)
     else:
         await _write(claim, lambda call: db.release_job(claim, operation_id=call))
 
@@ -83,6 +87,18 @@ def _fail(db: Store, claim: Claim, outcome: Fail, work: Work) -> End:
     return lambda call: db.fail_job(
         claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
     )
+
+
+async def _cancel_children(db: Store, claim: Claim) -> None:
+    """Those of a job that has cancelled itself; it begins no more."""
+    if claim.lost:
+        return
+    try:
+        for child in await db.get_children(claim.job_id):
+            with suppress(InvalidTransition, NotFound):
+                await db.cancel_job(child.job_id)
+    except PandoraDbError as error:
+        log.warning("the children of job %d were not cancelled: %s", claim.job_id, error)
 
 
 async def _write(claim: Claim, end: End) -> None:

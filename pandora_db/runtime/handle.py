@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import ExecutionFailed, Interrupted, NotFound
 from pandora_db.models.status import JobStatus
+from pandora_db.runtime.following import ENDED, wait_ended
 from pandora_db.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
+    from pandora_db.models.event import EventKind
     from pandora_db.models.job_row import JobRow
     from pandora_db.runtime.definition import JobDefinition
-    from pandora_db.store import Store
 
-_FIRST, _GROWTH, _MOST = 0.02, 1.5, 0.5  # seconds between two looks
-_ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+_FIRST, _GROWTH, _MOST = 0.02, 1.5, 0.5  # seconds between two looks at another's progress
 
 
 class JobHandle:
@@ -27,7 +29,7 @@ class JobHandle:
         id: the job.
     """
 
-    def __init__(self, db: Store, job_id: int, definition: JobDefinition) -> None:
+    def __init__(self, db: JobDb, job_id: int, definition: JobDefinition | None = None) -> None:
         self.id = job_id
         self._db = db
         self._definition = definition
@@ -50,15 +52,27 @@ class JobHandle:
         """
         last = Progress()
         pause = _FIRST
-        while True:
-            row = await self.row()
-            if (now := Progress.of(row)) != last:
-                last, pause = now, _FIRST
-                yield now
-            if row.status in _ENDED:
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * _GROWTH, _MOST)
+        rung = asyncio.Event()
+
+        def heard(_: EventKind | None) -> None:
+            rung.set()
+
+        undo = self._db._follow(self.id, heard)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        try:
+            while True:
+                rung.clear()
+                row = await self.row()
+                if (now := Progress.of(row)) != last:
+                    last, pause = now, _FIRST
+                    yield now
+                if row.status in ENDED:
+                    return
+                with suppress(TimeoutError):  # progress is no event: another process tells nobody
+                    async with asyncio.timeout(pause):
+                        await rung.wait()
+                pause = min(pause * _GROWTH, _MOST)
+        finally:
+            undo()
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - what `run` returns
         """Wait until it has ended; its output, in the type that `run` names.
@@ -69,17 +83,19 @@ class JobHandle:
             TimeoutError: it has not ended in time; it goes on.
             NotFound: it was deleted.
         """
-        pause = _FIRST
         async with asyncio.timeout(timeout):
-            while (row := await self.row()).status not in _ENDED:
-                await asyncio.sleep(pause)
-                pause = min(pause * _GROWTH, _MOST)
+            row = (await wait_ended(self._db, [self.id])).get(self.id)
+        if row is None:
+            raise NotFound(self.id)
         if row.status is JobStatus.FAILED:
             raise ExecutionFailed(f"job {self.id} has failed: {row.error}")
         if row.status is JobStatus.CANCELLED:
             raise Interrupted("cancel")
         output = None if row.output is None else json.loads(row.output)
+        if self._definition is None:
+            return output
         return self._definition.output.validate_json(json.dumps(output))
 
     def __repr__(self) -> str:
-        return f"<JobHandle {self._definition.name} {self.id}>"
+        name = "job" if self._definition is None else self._definition.name
+        return f"<JobHandle {name} {self.id}>"

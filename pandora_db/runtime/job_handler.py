@@ -21,6 +21,7 @@ class JobHandler:
     async def __call__(self, ctx: JobContext) -> Outcome:
         """Run one."""
         definition = self._registry.get(ctx.job.name)
+        ctx.use_registry(self._registry)
         if ctx.job.params is None:
             raise Serialization(f"job {ctx.job_id} has no parameters: it was not dispatched")
         state = await ctx.load_checkpoint(version=definition.version, upgrade=definition.upgrade)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_path, check_text
-from pandora_db.codecs.claim import check_seconds
+from pandora_db.errors import InvalidTransition
 from pandora_db.models.checks import check_tags
 from pandora_db.models.claim import Backoff
-from pandora_db.models.job import Job
 from pandora_db.models.job_type import JobType
 from pandora_db.models.limits import MAX_AUTHOR
 from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime.crew import Crew
 from pandora_db.runtime.definition import JobDefinition
+from pandora_db.runtime.dispatching import make_job
 from pandora_db.runtime.handle import JobHandle
 from pandora_db.runtime.job_handler import JobHandler
 from pandora_db.runtime.job_info import JobInfo
@@ -94,7 +93,7 @@ class JobManager:
     async def __aenter__(self) -> Self:
         unknown = await self.unknown_jobs()
         for name, count in unknown.items():
-            log.warning("%d jobs called %r wait: this program does not know them", count, name)
+            log.warning("jobs called %r wait (%d): this program does not know them", name, count)
         await self.crew.__aenter__()
         return self
 
@@ -133,21 +132,12 @@ class JobManager:
             Serialization: a field cannot be kept.
         """
         definition = self.registry.definition_of(job)
-        wait = check_seconds(delay, "delay")
         job_id = await self.db.insert_job(
-            Job(
-                author=author or self._author,
-                job_type=JobType.TASK,
-                ready=TaskStage.QUEUED,
-                name=definition.name,
-                params=definition.pack(job),
-                priority=priority,
-                not_before=time.time() + wait if wait else None,
-                idempotency_key=idempotency_key,
-                max_attempts=max_attempts if definition.resumable else 1,
-                tags=tags,
+            make_job(
+                definition, job, author=author or self._author, priority=priority, delay=delay,
+                idempotency_key=idempotency_key, max_attempts=max_attempts, tags=tags,
             )
-        )
+        )  # fmt: skip
         self.crew.ring()
         return JobHandle(self.db, job_id, definition)
 
@@ -192,22 +182,23 @@ class JobManager:
 
     async def unknown_jobs(self) -> Counter[str]:
         """How many jobs wait whose name this registry does not know, by name."""
-        found: Counter[str] = Counter()
-        async for row in self.db.iter_jobs(stage=TaskStage.QUEUED, archived=False):
-            if row.name is None or not self.registry.has_job(row.name):
-                found[row.name or ""] += 1
-        return found
+        counts = await self.db.name_counts(TaskStage.QUEUED)
+        unknown = {name: n for name, n in counts.items() if not self.registry.has_job(name or "")}
+        return Counter({name or "": count for name, count in unknown.items()})
 
     async def pause_job(self, job_id: int) -> bool:
         """Pause a job, in whatever process; see `db.pause_job`.
 
         Raises:
             NotFound: there is no such job.
-            InvalidTransition: it has ended.
+            InvalidTransition: it has ended, or it is worked on and not resumable.
         """
-        done = await self.db.pause_job(job_id)
-        await self._tell(job_id)
-        return done
+        row = await self.db.get_job(job_id)
+        name = row.name if row is not None and row.ready == TaskStage.RUNNING else None
+        if name and self.registry.has_job(name) and not self.registry.get(name).resumable:
+            advice = f"{name} is not resumable: cancel_job() ends it, or it runs to its end"
+            raise InvalidTransition(job_id, TaskStage.RUNNING.name, "paused", advice)
+        return await self.db.pause_job(job_id)
 
     async def resume_job(self, job_id: int) -> None:
         """Let a paused job go on from its state; see `db.resume_job`."""
@@ -216,11 +207,4 @@ class JobManager:
 
     async def cancel_job(self, job_id: int) -> bool:
         """Cancel a job, in whatever process; see `db.cancel_job`."""
-        done = await self.db.cancel_job(job_id)
-        await self._tell(job_id)
-        return done
-
-    async def _tell(self, job_id: int) -> None:
-        """If it is worked on here, its handler need not wait for the heartbeat."""
-        if claims := self.crew.claims(job_id):
-            await self.db.renew_claims(claims)
+        return await self.db.cancel_job(job_id)

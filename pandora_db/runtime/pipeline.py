@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from pandora_db.codecs.checks import check_path
 from pandora_db.codecs.claim import check_route
-from pandora_db.codecs.stage import StageKind, check_stage, stage_info
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff, Limits
-from pandora_db.models.stage import StageCode
+from pandora_db.models.stage import StageCode, StageKind, stage_info
 from pandora_db.runtime.crew import Crew
 from pandora_db.runtime.work import Handler, Terms, Work
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from pandora_db.drivers.tasks import settle
+from pandora_db.runtime.guardian import GUARDIAN, guarded
 
 _LOOK = 0.1  # seconds
 
@@ -17,7 +18,8 @@ _LOOK = 0.1  # seconds
 class ProcessGroup:
     """A program in a process group of its own, so that its children end with it.
 
-    On Windows, which has no such groups, only the program itself is ended.
+    It ends with this process too, even if that is killed; see `guardian`. On Windows, which has no
+    such groups, only the program itself is ended, and it outlives a process that is killed.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -33,11 +35,12 @@ class ProcessGroup:
         env: Mapping[str, str] | None,
     ) -> ProcessGroup:
         """Start it, with nothing to read and two pipes to write to; cancelled, it is killed."""
+        command = (program, *arguments)
+        waiting = guarded(command, cwd=cwd, env=env)
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
-                program,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
+                *(waiting or command),
+                stdin=asyncio.subprocess.PIPE if waiting else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=cwd,
@@ -47,11 +50,24 @@ class ProcessGroup:
             )
         )
         try:
-            return cls(await settle(starting))
+            group = cls(await settle(starting))
         except asyncio.CancelledError:
             if not starting.cancelled() and starting.exception() is None:
                 await cls(starting.result()).end(0)
             raise
+        try:
+            group.begin()
+        except BaseException:
+            await group.end(0)
+            raise
+        return group
+
+    def begin(self) -> None:
+        """Let the program run, guarded from here on."""
+        if self._process.stdin is not None:
+            GUARDIAN.add(self._process.pid)
+            self._process.stdin.write(b"\n")
+            self._process.stdin.close()
 
     @property
     def out(self) -> asyncio.StreamReader:
@@ -97,6 +113,7 @@ class ProcessGroup:
         self._signal(force=True)
         await self.wait()
         self._over = True
+        GUARDIAN.remove(self._process.pid)
 
     def _signal(self, *, force: bool) -> None:
         with suppress(ProcessLookupError, PermissionError):

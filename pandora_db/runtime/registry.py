@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pandora_db.codecs.checks import check_bool, check_int, check_text
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
-from pandora_db.models.limits import MAX_KEY
+from pandora_db.models.limits import MAX_KEY, MAX_VERSION
 from pandora_db.runtime.definition import JobDefinition, output_of, transient_without_default
 
 log = logging.getLogger("pandora_db")
@@ -23,7 +23,6 @@ J = TypeVar("J", bound=BaseModel)
 
 GROUP = "pandora_db.jobs"
 """The group of entry points in which installed packages name modules that register jobs."""
-_MAX_VERSION = 2**31 - 1
 
 
 class Registry:
@@ -61,7 +60,7 @@ class Registry:
         check_bool(resumable, "resumable")
         if description is not None:
             check_text(description, "description", 10_000)
-        check_int(version, "version", 1, _MAX_VERSION)
+        check_int(version, "version", 1, MAX_VERSION)
 
         def register(kind: type[J]) -> type[J]:
             self._add(_define(kind, name, description, version, resumable=resumable))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import LeaseLost, PandoraDbError
+from pandora_db.models.limits import MAX_LOGS
+from pandora_db.models.log import LogLine
 from pandora_db.runtime.notes import Notes
 from pandora_db.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
-    from pandora_db.store import Store
 
 log = logging.getLogger("pandora_db")
 
 
 class Reporter:
-    """Gathers progress and notes of one job; what was told last is always written."""
+    """Gathers progress, notes and log lines of one job; what was told last is always written."""
 
-    def __init__(self, db: Store, claim: Claim, every: float) -> None:
+    def __init__(self, db: JobDb, claim: Claim, every: float) -> None:
         self.notes = Notes(claim.job)
         self._db = db
         self._claim = claim
@@ -29,6 +32,10 @@ class Reporter:
         self._loop = asyncio.get_running_loop()
         self._next = self._loop.time()
         self._dirty = False
+        # When each line was said; those that would not be kept anyway are let go, and counted.
+        self._lines: deque[tuple[float, LogLine]] = deque()
+        self._dropped = 0
+        self._last: int | None = None  # number of a line that is stored
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -37,8 +44,15 @@ class Reporter:
         if progress is not None:
             self._progress = progress
         self._dirty = True
-        if self._timer is None and self._task is None:
-            self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._begin)
+        self._soon()
+
+    def log(self, line: LogLine) -> None:
+        """Have a line written soon, with those that come meanwhile."""
+        if len(self._lines) == MAX_LOGS:
+            self._lines.popleft()
+            self._dropped += 1
+        self._lines.append((self._loop.time(), line))
+        self._soon()
 
     async def close(self) -> None:
         """Write what is left, once."""
@@ -49,16 +63,25 @@ class Reporter:
             await asyncio.wait([self._task])
         if self._timer is not None:
             self._timer.cancel()
-        if self._dirty:
+        if self._is_due:
             await self._write()
 
     def drop(self) -> None:
         """Write nothing more."""
         self._dirty = False
+        self._lines.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def _is_due(self) -> bool:
+        return self._dirty or bool(self._lines)
+
+    def _soon(self) -> None:
+        if self._timer is None and self._task is None:
+            self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._begin)
 
     def _begin(self) -> None:
         self._timer = None
@@ -70,21 +93,46 @@ class Reporter:
             await self._write()
         finally:
             self._task = None
-            if self._dirty:
-                self.report()
+            if self._is_due:
+                self._soon()
 
     async def _write(self) -> None:
+        """Both at once: they go out together."""
+        await asyncio.gather(self._write_progress(), self._write_lines())
+
+    async def _write_progress(self) -> None:
         progress, notes = self._progress, self.notes.to_data()
         data: dict[str, Any] = progress.to_data() | ({"notes": notes} if notes else {})
-        self._dirty = False
-        if not self._claim.alive:
+        dirty, self._dirty = self._dirty, False
+        if not dirty or not self._claim.alive:
             return
         try:
             await self._db.update_job(
                 self._claim, progress=progress.fraction, current_step=progress.step,
                 progress_data=data,
             )  # fmt: skip
+            self._db._tell(self._claim.job_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         except LeaseLost as error:
             self._claim.lose(error.reason)
         except PandoraDbError as error:  # the next one may get through; the last is told nowhere
             log.warning("progress of job %d was not written: %s", self._claim.job_id, error)
+
+    async def _write_lines(self) -> None:
+        if not self._lines or not self._claim.alive:
+            return
+        lines, self._lines = self._lines, deque()
+        dropped, self._dropped = self._dropped, 0
+        now = self._loop.time()
+        try:
+            if self._last is None:
+                self._last = await self._db.append_logs(self._claim, ())
+            aged = [line._replace(age=now - said) for said, line in lines]
+            after = self._last + dropped
+            self._last = await self._db.append_logs(self._claim, aged, after=after)
+        except LeaseLost as error:
+            self._claim.lose(error.reason)
+        except PandoraDbError as error:  # with the next ones, if there are any
+            log.warning("the log of job %d was not written: %s", self._claim.job_id, error)
+            together = [*lines, *self._lines]
+            self._lines = deque(together[-MAX_LOGS:])
+            self._dropped += dropped + len(together) - len(self._lines)

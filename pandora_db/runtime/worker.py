@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.attempt import Attempt
+from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
 from pandora_db.runtime.wake import Bell
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
-    from pandora_db.store import Store
+    from pandora_db.services.lookout import Seeker
 
 log = logging.getLogger("pandora_db")
 
@@ -24,13 +26,14 @@ log = logging.getLogger("pandora_db")
 class Worker:
     """Claims as many jobs as it has free hands, and makes an `Attempt` at each.
 
-    Handlers that were given up and go on take no hand, as long as they are no more than there are
-    hands; then the worker claims nothing until one of them ends.
+    A handler that waits for other jobs takes no hand meanwhile, so that its worker may do those.
+    Handlers that were given up and go on take none either, as long as they are no more than there
+    are hands; then the worker claims nothing until one of them ends.
     """
 
     def __init__(
         self,
-        db: Store,
+        db: JobDb,
         work: Work,
         terms: Terms,
         *,
@@ -44,17 +47,20 @@ class Worker:
         self._terms = terms
         self._on_change = on_change
         self._on_done = on_done
+        self._hands = Hands(work.concurrency, self.bell.ring)
         self._left: set[asyncio.Task[object]] = set()
         self._loop: asyncio.Task[None] | None = None
+        self._seeker: Seeker | None = None
         self._stopping = False
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, seeker: Seeker) -> None:
+        """Begin; `seeker` rings the bell when a job comes to wait."""
+        self._seeker = seeker
         self._loop = asyncio.get_running_loop().create_task(
-            self._run(), name=f"worker {self.work.working.name}"
+            self._run(seeker), name=f"worker {self.work.working.name}"
         )
 
     @property
@@ -65,12 +71,13 @@ class Worker:
     @property
     def free(self) -> int:
         """How many jobs it could begin now."""
-        hands = self.work.concurrency
-        return 0 if len(self._left) >= hands else hands - len(self.attempts)
+        return 0 if len(self._left) >= self.work.concurrency else self._hands.free
 
     async def stop(self) -> None:
         """Claim nothing more, and ask every handler to stop."""
         self._stopping = True
+        if self._seeker is not None:
+            self._seeker.end()
         for attempt in self.attempts.values():
             attempt.stop()
         if self._loop is not None:
@@ -88,12 +95,14 @@ class Worker:
             log.warning("job %d is left to its lease", attempt.claim.job_id)
             task.cancel()
 
-    async def _run(self) -> None:
+    async def _run(self, seeker: Seeker) -> None:
         while not self._stopping:
             self.bell.answer()
             self._found_nothing = False
             wanted = self.free
             if wanted <= 0:
+                seeker.rest()
+                self._more = True
                 await self.bell.wait_ring()
                 continue
             try:
@@ -112,29 +121,42 @@ class Worker:
             self._failing = False
             for claim in claims:
                 self._begin(claim)
+            self._hands.pass_on()
             if claims:
                 self.bell.found()
             self._found_nothing = not claims
             self._more = len(claims) == wanted or self.work.limits is not None
             self._on_change()
             if len(claims) < wanted:
+                seeker.seek()
                 await self.bell.wait()
+            else:
+                seeker.rest()
 
     async def _claim(self, wanted: int) -> list[Claim]:
         work = self.work
-        return await self._db.claim_jobs(
-            work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
-            tags=work.tags, limits=work.limits,
-        )  # fmt: skip
+        self._hands.reserved = wanted
+        try:
+            claims = await self._db.claim_jobs(
+                work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
+                tags=work.tags, limits=work.limits,
+            )  # fmt: skip
+        except BaseException:
+            self._hands.reserved = 0
+            self._hands.pass_on()
+            raise
+        self._hands.reserved = 0  # each claim takes its own before anybody else can
+        return claims
 
     def _begin(self, claim: Claim) -> None:
-        attempt = Attempt(self._db, claim, self.work, self._terms)
+        attempt = Attempt(self._db, claim, self.work, self._terms, Hand(self._hands))
         task = asyncio.get_running_loop().create_task(attempt.run())
         self.attempts[task] = attempt
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         attempt = self.attempts.pop(task)
+        attempt.hand.end()
         if attempt.left is not None:
             self._left.add(attempt.left)
             attempt.left.add_done_callback(self._let_go)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import groupby
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Pulse
 from pandora_db.errors import PandoraDbError
-from pandora_db.models.claim import Claim
-from pandora_db.store.claims import lease_args, mark_held
-from pandora_db.store.leases import Leases
+from pandora_db.models.checks import counted
+from pandora_db.store.held_claim import HeldClaim
+from pandora_db.store.leases import Leases, lease_args, mark_held
 
 log = logging.getLogger("pandora_db")
 
@@ -37,7 +39,8 @@ class Heartbeat:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stop = False
+        self._wake = threading.Event()
         self._ticked = time.monotonic()
         self._ticker: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
@@ -45,16 +48,21 @@ class Heartbeat:
 
     def start(self) -> None:
         """Begin, unless it has begun."""
-        if self._thread is not None or self._stop.is_set():
+        if self._thread is not None or self._stop:
             return
         self._tick()
         # A daemon: a forgotten close() must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="pandora_db heartbeat", daemon=True)
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Renew now: there are claims that nobody could renew for a while."""
+        self._wake.set()
+
     async def stop(self) -> None:
         """End; the leases that are left run out."""
-        self._stop.set()
+        self._stop = True
+        self._wake.set()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._thread is not None:
@@ -68,7 +76,11 @@ class Heartbeat:
         pulse = self._pulse()
         pause = self._settings.heartbeat
         try:
-            while not self._stop.wait(pause) and not self._loop.is_closed():
+            while True:
+                self._wake.wait(pause)
+                self._wake.clear()
+                if self._stop or self._loop.is_closed():
+                    break
                 try:
                     done = self._beat(pulse)
                 except Exception:  # one beat may be missed, not all that follow
@@ -95,21 +107,38 @@ class Heartbeat:
             self._stalled = True
             return False
         self._stalled = False
-        # Of what a lease lasts beyond the next heartbeat, so that there is time to try again.
-        spare = min(claim.lease for claim in claims) - self._settings.heartbeat
-        patience = max(spare / _TRIES, _LEAST)
+        # Not all are given up for a short lease; the long ones have the time to connect anew.
+        claims.sort(key=self._patience, reverse=True)
+        answers = [
+            self._renew(pulse, list(alike), patience)
+            for patience, alike in groupby(claims, self._patience)
+        ]
+        if set(answers) == {None}:
+            pulse.close()  # a line that has gone silent is given up for a new one
+        return all(answers)
+
+    def _patience(self, claim: HeldClaim) -> float:
+        """Seconds for an answer; leases that are about as long go together.
+
+        Of what the lease lasts beyond the next heartbeat, so that there is time to try again.
+        """
+        spare = (claim.lease - self._settings.heartbeat) / _TRIES
+        return max(2.0 ** math.floor(math.log2(spare)), _LEAST)
+
+    def _renew(self, pulse: Pulse, claims: list[HeldClaim], patience: float) -> bool | None:
+        """Whether all could be; None without an answer."""
         try:
             renewed = pulse.run("renew_leases", lease_args(claims), patience)
             found = list(renewed)
             if len(found) < len(claims):  # lost, or held by another transaction just now
                 found += pulse.run("find_leases", lease_args(claims), patience)
         except PandoraDbError as error:
-            log.warning("%d leases could not be renewed: %s", len(claims), error)
-            return False
+            log.warning("%s could not be renewed: %s", counted(len(claims), "lease"), error)
+            return None
         self._tell(mark_held, claims, found)
         return len({tuple(row[:2]) for row in found}) == len(renewed)
 
-    def _within_deadline(self, claims: list[Claim]) -> list[Claim]:
+    def _within_deadline(self, claims: list[HeldClaim]) -> list[HeldClaim]:
         now = time.monotonic()
         late = {claim for claim in claims if claim.deadline is not None and claim.deadline < now}
         for claim in late:
@@ -117,8 +146,8 @@ class Heartbeat:
         return [claim for claim in claims if claim not in late]
 
     def _tell(self, call: Callable[..., object], *args: object) -> None:
-        if not self._stop.is_set():
+        if not self._stop:
             try:
                 self._loop.call_soon_threadsafe(call, *args)
             except RuntimeError:  # the loop was closed, and close() forgotten
-                self._stop.set()
+                self._stop = True

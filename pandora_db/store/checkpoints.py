@@ -19,20 +19,21 @@ from pandora_db.codecs.checkpoint import (
     join_state,
     split_state,
 )
-from pandora_db.codecs.checks import check_id, check_int
-from pandora_db.codecs.claim import check_claim, check_into
-from pandora_db.codecs.stage import StageCode
+from pandora_db.codecs.checks import check_int
+from pandora_db.codecs.claim import check_into, check_job
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
 from pandora_db.models.claim import Claim
+from pandora_db.models.limits import MAX_VERSION
+from pandora_db.models.stage import StageCode
 from pandora_db.store.claim_ends import deleted, refused
-from pandora_db.store.claims import lease_args
+from pandora_db.store.held_claim import HeldClaim, check_claim
 from pandora_db.store.job_states import JobState, JobStates
+from pandora_db.store.leases import lease_args
 
 log = logging.getLogger("pandora_db")
 
 Upgrade = Callable[[Any, int], Any]
-_MAX_VERSION = 2**31 - 1
 _AT_ONCE = 8  # parts in one statement: 2 MB
 
 
@@ -87,32 +88,32 @@ class Checkpoints(JobStates):
             OutcomeUnknown: the connection was lost, and did not come back in time; save again.
             InvalidInput: the state holds what cannot be kept; the error names the path in it.
         """
-        check_claim(claim)
-        self._leases.check(claim)
-        check_int(version, "version", 0, _MAX_VERSION)
-        if claim.lost:
-            raise claim.error()
-        place = Place(claim.job_id, claim.stage.value)
+        held = check_claim(claim)
+        self._leases.check(held)
+        check_int(version, "version", 0, MAX_VERSION)
+        place = Place(held.job_id, held.stage.value)
         segments = await split_state(state, version=version, place=place)
         try:
-            await self._save_split(claim, segments, version, place)
+            await self._save_split(held, segments, version, place)
         except LeaseLost as error:
-            self._leases.lost(claim, error.reason)
+            self._leases.lost(held, error.reason)
             raise
 
     async def _save_split(
-        self, claim: Claim, segments: Sequence[Segment], version: int, place: Place
+        self, claim: HeldClaim, segments: Sequence[Segment], version: int, place: Place
     ) -> None:
         async with claim.saving:
+            claim.shared = claim.shared or not self._leases.lasting
             known = claim.saved if isinstance(claim.saved, Saved) else await self._known(place)
             if known.checked and known.newest and known.newest.digests == _digests(segments):
-                claim.saved = self._kept(known)
+                claim.saved = _remembered(claim, known)
                 if not await self._session.read("find_leases", lease_args([claim])):
                     await _refuse(self._session, claim)
                 return
             claim.saved = None  # until the outcome is known
             stored = await self._save(claim, segments, version, known)
-            claim.saved = self._kept(Saved(stored.seq, stored, known.newest, checked=True))
+            made = Saved(stored.seq, stored, known.newest, checked=True)
+            claim.saved = _remembered(claim, made)
 
     async def load_checkpoint(
         self,
@@ -140,33 +141,34 @@ class Checkpoints(JobStates):
                 as one of a newer version, or of an older one without `upgrade`.
             InvalidInput: an id without a stage, or another bad argument.
         """
-        claim = job_id if isinstance(job_id, Claim) else None
+        claim = job_id if isinstance(job_id, HeldClaim) else None
         place = self._place(job_id, stage)
         if version is not None:
-            check_int(version, "version", 0, _MAX_VERSION)
+            check_int(version, "version", 0, MAX_VERSION)
         async with claim.saving if claim is not None else nullcontext():
             heads = await self._session.read("get_checkpoint_heads", place._asdict())
             if not heads:
                 return None
             number, state, found = await self._newest_good(heads, place, claim)
-            if claim is not None and (claim.saved is None or number):
+            if claim is not None and (claim.saved is None or number) and self._leases.lasting:
                 known = _known(heads[number:], place)
-                claim.saved = self._kept(known._replace(last=heads[0][0], checked=True))
+                read = known._replace(last=heads[0][0], checked=True)
+                claim.saved = _remembered(claim, read)
         return await _in_version(state, found, version, upgrade, place)
 
     def _place(self, job_id: int | Claim, stage: object) -> Place:
-        if isinstance(job_id, Claim):
+        if isinstance(job_id, HeldClaim):
             self._leases.check(job_id)
             return Place(job_id.job_id, job_id.stage.value)
-        check_id(job_id)
+        number = check_job(job_id)
         if stage is None:
             raise InvalidInput(
                 "stage is missing: give a claim, or an id and a stage", field="stage"
             )
-        return Place(job_id, check_into(stage).value)
+        return Place(number, check_into(stage, "stage").value)
 
     async def _newest_good(
-        self, heads: Sequence[Row], place: Place, claim: Claim | None
+        self, heads: Sequence[Row], place: Place, claim: HeldClaim | None
     ) -> tuple[int, object, int]:
         """Which of the heads it is, with its state and version; marks those that are damaged."""
         failure = CheckpointCorrupt("every copy is damaged", **place._asdict())
@@ -206,13 +208,9 @@ class Checkpoints(JobStates):
             )  # fmt: skip
         return [found[one.seq, one.part] for one in entries]
 
-    def _kept(self, saved: Saved) -> Saved | None:
-        """What to remember; a transaction may still be undone."""
-        return saved if self._leases.lasting else None
-
     async def _save(
         self,
-        claim: Claim,
+        claim: HeldClaim,
         segments: Sequence[Segment],
         version: int,
         known: Saved,
@@ -251,7 +249,7 @@ class Checkpoints(JobStates):
         return stored
 
 
-async def _refuse(session: Session, claim: Claim) -> NoReturn:
+async def _refuse(session: Session, claim: HeldClaim) -> NoReturn:
     rows = await session.read("find_state", {"job_id": claim.job_id, "operation_id": None})
     if not rows:
         raise deleted(claim)
@@ -288,6 +286,11 @@ async def _drop(unit: Session, args: dict[str, Any], known: Saved, stored: Store
     old = sorted(known.before.rows - needed)
     wanted = {"seqs": [seq for seq, _ in old], "parts": [part for _, part in old]}
     await unit.take("drop_checkpoint_parts", args | wanted)
+
+
+def _remembered(claim: HeldClaim, saved: Saved) -> Saved | None:
+    """What the next save goes by; None where a transaction has saved: what is stored then."""
+    return None if claim.shared else saved
 
 
 def _digests(segments: Sequence[Segment]) -> list[bytes]:

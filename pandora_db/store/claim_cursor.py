@@ -23,7 +23,7 @@ _WALK = 0.001
 _SHARE = 19.0
 """Times the extra cost of a walk that go by until the next one: a twentieth of the time."""
 
-Place = tuple[int, int, int]
+QueuePlace = tuple[int, int, int]
 """(-priority, requested_at, job_id)"""
 
 
@@ -34,13 +34,13 @@ class ClaimCursor:
 
     def __init__(self) -> None:
         self._on = False
-        self._after: Place | None = None
+        self._after: QueuePlace | None = None
         self._due = 0.0
         self._quick = 0.0
         self._slow = 0
         self._patience = _SLOW_CLAIMS
 
-    def start(self, now: float) -> Place | None:
+    def start(self, now: float) -> QueuePlace | None:
         """Behind which job to begin at `now` (loop time); None is the head of the queue."""
         return self._after if self._on and now < self._due else None
 
@@ -59,7 +59,13 @@ class ClaimCursor:
             self._patience = min(self._patience * 2, 1_000)
 
     def note(
-        self, start: Place | None, last: JobRow | None, began: float, ended: float, *, full: bool
+        self,
+        start: QueuePlace | None,
+        last: JobRow | None,
+        began: float,
+        ended: float,
+        *,
+        full: bool,
     ) -> None:
         """Learn from a claim that began at `start` and took the time between the two.
 
@@ -79,7 +85,7 @@ class ClaimCursor:
             self._slow = self._slow + 1 if slow else 0
 
 
-def place_of(row: JobRow) -> Place | None:
+def place_of(row: JobRow) -> QueuePlace | None:
     """Where a job stands in the queue; None for one that another program left without a time."""
     requested_at: Any = row.requested_at
     return None if requested_at is None else (-row.priority, requested_at, row.job_id)

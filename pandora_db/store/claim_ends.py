@@ -9,13 +9,15 @@ from typing import Any
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_path, check_text, clean_error
-from pandora_db.codecs.claim import check_claim, check_seconds, ending
+from pandora_db.codecs.claim import check_seconds, ending
 from pandora_db.codecs.json_text import Json, encode_json
-from pandora_db.codecs.stage import StageCode, StageKind, check_stage, stage_info, stage_of
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, WriteRefused
 from pandora_db.models.claim import Backoff, Claim
 from pandora_db.models.event import EventKind, stage_name
 from pandora_db.models.limits import MAX_STEP
+from pandora_db.models.stage import StageCode, StageKind, stage_info, stage_of
+from pandora_db.store.held_claim import HeldClaim, check_claim
 from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.operation import Operation, operation
 
@@ -92,13 +94,13 @@ class ClaimEnds(JobStates):
             LeaseLost: the claim no longer counts; nothing was written.
             InvalidTransition: the job goes no way from its stage to that one.
         """
-        check_claim(claim)
+        held = check_claim(claim)
         to = check_stage(stage)
-        way = _way_out(claim.stage, to)
+        way = _way_out(held.stage, to)
         if way is None:
             raise InvalidTransition(
-                claim.job_id, stage_info(claim.stage).name, stage_info(to).name,
-                "a claim ends at a later waiting stage or a terminal one; release_job() and "
+                held.job_id, stage_info(held.stage).name, stage_info(to).name,
+                "a claim ends at a later waiting or terminal stage of the job; release_job() and "
                 "fail_job() give the job back",
             )  # fmt: skip
         args = way.copy()
@@ -108,8 +110,8 @@ class ClaimEnds(JobStates):
             args["output_kind"] = check_text(output_kind, "output_kind", MAX_STEP)
         if output_file is not None:
             args["output_file"] = check_path(output_file, "output_file")
-        args["attempt_left"] = claim.job.attempt if args["archived"] else 0
-        return await self._end(claim, to, args, operation(operation_id))
+        args["attempt_left"] = held.job.attempt if args["archived"] else 0
+        return await self._end(held, to, args, operation(operation_id))
 
     async def fail_job(
         self,
@@ -139,20 +141,20 @@ class ClaimEnds(JobStates):
         Raises:
             LeaseLost: the claim no longer counts; nothing was written.
         """
-        check_claim(claim)
+        held = check_claim(claim)
         text = clean_error(error)
-        wait = _wait(retry_in, claim.attempt)
-        most = claim.job.max_attempts or self._leases.settings.max_attempts
+        wait = _wait(retry_in, held.attempt)
+        most = held.job.max_attempts or self._leases.settings.max_attempts
         call = operation(operation_id)
-        told = {"keep_error": False, "error": text, "detail": text, "attempt_left": claim.attempt}
-        if final or claim.attempt >= most:
-            failed = ending(claim.stage, StageKind.FAILED)
-            args = _route(claim.stage, failed, EventKind.FAILED) | told
-            await self._end(claim, failed, args, call)
+        told = {"keep_error": False, "error": text, "detail": text, "attempt_left": held.attempt}
+        if final or held.attempt >= most:
+            failed = ending(held.stage, StageKind.FAILED)
+            args = _route(held.stage, failed, EventKind.FAILED) | told
+            await self._end(held, failed, args, call)
             return False
-        back = _back(claim)
-        args = _route(claim.stage, back, EventKind.RETRYING) | told | {"delay": wait}
-        return await self._end(claim, back, args, call) == back
+        back = _back(held)
+        args = _route(held.stage, back, EventKind.RETRYING) | told | {"delay": wait}
+        return await self._end(held, back, args, call) == back
 
     async def snooze_job(
         self, claim: Claim, seconds: float, *, operation_id: UUID | None = None
@@ -167,12 +169,12 @@ class ClaimEnds(JobStates):
         Raises:
             LeaseLost: the claim no longer counts; nothing was written.
         """
-        check_claim(claim)
+        held = check_claim(claim)
         delay = check_seconds(seconds, "seconds")
-        back = _back(claim)
-        left = {"attempt_left": claim.attempt - 1, "delay": delay}
-        args = _route(claim.stage, back, EventKind.SNOOZED) | left
-        return await self._end(claim, back, args, operation(operation_id))
+        back = _back(held)
+        left = {"attempt_left": held.attempt - 1, "delay": delay}
+        args = _route(held.stage, back, EventKind.SNOOZED) | left
+        return await self._end(held, back, args, operation(operation_id))
 
     async def release_job(self, claim: Claim, *, operation_id: UUID | None = None) -> StageCode:
         """End the claim: give the job back, to be claimed at once; the attempt does not count.
@@ -185,29 +187,16 @@ class ClaimEnds(JobStates):
         Raises:
             LeaseLost: the claim no longer counts; nothing was written.
         """
-        check_claim(claim)
-        back = _back(claim)
-        left = {"attempt_left": claim.attempt - 1}
-        args = _route(claim.stage, back, EventKind.RELEASED) | left
-        return await self._end(claim, back, args, operation(operation_id))
+        held = check_claim(claim)
+        back = _back(held)
+        left = {"attempt_left": held.attempt - 1}
+        args = _route(held.stage, back, EventKind.RELEASED) | left
+        return await self._end(held, back, args, operation(operation_id))
 
     async def _end(
-        self, claim: Claim, to: StageCode, args: dict[str, Any], call: Operation
+        self, claim: HeldClaim, to: StageCode, args: dict[str, Any], call: Operation
     ) -> StageCode:
-        """Write the end, after a save that is under way: else its checkpoint would be left behind.
-
-        PostgreSQL drops what was there when the statement began, before it waited for the save.
-        A transaction waits for none: the save may be waiting for the transaction.
-        """
-        if not claim.has_saved or not self._leases.lasting:
-            return await self._end_now(claim, to, args, call)
-        async with claim.saving:
-            return await self._end_now(claim, to, args, call)
-
-    async def _end_now(
-        self, claim: Claim, to: StageCode, args: dict[str, Any], call: Operation
-    ) -> StageCode:
-        """Write it with the `args` of a route, completed by what tells this claim."""
+        """Write the end with the `args` of a route, completed by what tells this claim."""
         self._leases.check(claim)
         args["job_id"] = job_id = claim.job.job_id
         args["token"] = claim.token
@@ -232,7 +221,9 @@ class ClaimEnds(JobStates):
                 self._leases.lost(claim, lost)
         return to
 
-    async def _ended_before(self, claim: Claim, args: dict[str, Any], call: Operation) -> StageCode:
+    async def _ended_before(
+        self, claim: HeldClaim, args: dict[str, Any], call: Operation
+    ) -> StageCode:
         """Where this very call had ended it before; raises `LeaseLost` when it had not."""
         kind = EventKind(args["kind"])
         try:

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import (
-    check_claims,
     check_into,
     check_lease,
     check_route,
@@ -24,10 +23,11 @@ from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
 from pandora_db.models.stage import StageCode, stage_info
-from pandora_db.models.status import Hold
-from pandora_db.store.claim_cursor import Place, place_of
+from pandora_db.store.claim_cursor import QueuePlace, place_of
 from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.claim_limits import choose_within
+from pandora_db.store.held_claim import HeldClaim, check_claims
+from pandora_db.store.leases import lease_args, mark_held
 from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
@@ -45,14 +45,14 @@ class _Query(NamedTuple):
     into: StageCode
     repeated: bool
 
-    def begin(self, place: Place | None) -> dict[str, Any]:
+    def begin(self, place: QueuePlace | None) -> dict[str, Any]:
         """The arguments to begin at the head of the queue, or behind a place."""
         if place is None:
             return self.args
         names = ("after_rank", "after_requested_at", "after_job_id")
         return self.args | dict(zip(names, place, strict=True))
 
-    def when(self, place: Place | None) -> frozenset[str]:
+    def when(self, place: QueuePlace | None) -> frozenset[str]:
         """The flags likewise."""
         return self.flags if place is None else self.flags | {"after"}
 
@@ -131,7 +131,7 @@ class Claims(ClaimEnds):
         args |= self._terms(end, lease, call) | {"stage": start.value}
         query = _Query(args, flags, wanted, end, call.repeated)
         taking = self._take(query) if within is None else self._take_within(query, within)
-        return await self._leases.unless_cancelled(taking, self._give_back)
+        return [*await self._leases.unless_cancelled(taking, self._give_back)]
 
     async def claim_job(
         self,
@@ -181,12 +181,25 @@ class Claims(ClaimEnds):
         found = list(await self._session.take("renew_leases", lease_args(given)))
         if len(found) < len(given):  # lost, or held by another transaction just now
             found += await self._session.read("find_leases", lease_args(given))
-        # What is asked may be older than an end that was written meanwhile.
-        kept = [claim for claim in mark_held(given, found) if not claim.settled]
+        # What is asked may be older than an end that was written meanwhile or is not committed yet.
+        over = {claim for claim in given if claim.settled or claim.undecided}
+        kept = [claim for claim in mark_held(given, found) if claim not in over]
         for claim in kept:
-            claim.reopen()  # ended in a transaction that was undone without our knowledge
+            claim.reopen()  # ended in a caller's transaction that was undone without our knowledge
         self._leases.renewed(kept)
-        return kept
+        return [*kept]
+
+    async def refresh_claims(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Learn what is asked of these jobs and whether they were taken; those that still count.
+
+        The heartbeat learns it too, each time that it renews the leases; this renews nothing.
+        """
+        given = check_claims(claims)
+        for claim in given:
+            self._leases.check(claim)
+        given = [claim for claim in given if claim.alive]
+        found = await self._session.read("find_leases", lease_args(given))
+        return [*mark_held(given, found)]
 
     def _terms(self, into: StageCode, lease: float | None, call: Operation) -> dict[str, Any]:
         settings = self._leases.settings
@@ -198,13 +211,13 @@ class Claims(ClaimEnds):
             "salt": random.getrandbits(_SALT),
         }
 
-    async def _take(self, query: _Query) -> list[Claim]:
+    async def _take(self, query: _Query) -> list[HeldClaim]:
         if (found := await self._taken_before(self._session, query)) is not None:
             return found
         loop = asyncio.get_running_loop()
         cursor = self._leases.cursor(query.key)
         last: JobRow | None = None
-        taken: dict[int, Claim] = {}  # by job: a lost answer is found with those before it
+        taken: dict[int, HeldClaim] = {}  # by job: a lost answer is found with those before it
         while True:
             began = loop.time()
             start = cursor.start(began)
@@ -230,7 +243,7 @@ class Claims(ClaimEnds):
                 cursor.judge(head, await self._time(query, place_of(last)))
         return sorted(taken.values(), key=_in_queue)
 
-    async def _time(self, query: _Query, place: Place | None) -> float:
+    async def _time(self, query: _Query, place: QueuePlace | None) -> float:
         """Seconds to find the first waiting job, from the head of the queue or behind a place."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -239,7 +252,7 @@ class Claims(ClaimEnds):
         await self._session.read("find_candidates", args, query.when(place))
         return loop.time() - began
 
-    async def _taken_before(self, session: Session, query: _Query) -> list[Claim] | None:
+    async def _taken_before(self, session: Session, query: _Query) -> list[HeldClaim] | None:
         """What an earlier call with this operation id took, as far as it still counts."""
         if not query.repeated:
             return None
@@ -253,13 +266,13 @@ class Claims(ClaimEnds):
             )
         return self._claims(found, query) if found else None
 
-    async def _take_ids(self, query: _Query) -> list[Claim]:
+    async def _take_ids(self, query: _Query) -> list[HeldClaim]:
         if (found := await self._taken_before(self._session, query)) is not None:
             return found
         rows = await self._session.take("claim_by_ids", query.args, found_by="find_claims")
         return self._claims(rows, query)
 
-    async def _take_within(self, query: _Query, limits: Limits) -> list[Claim]:
+    async def _take_within(self, query: _Query, limits: Limits) -> list[HeldClaim]:
         """One claim of the stage after the other, so that what was counted still holds."""
         args = query.args
         try:
@@ -279,9 +292,9 @@ class Claims(ClaimEnds):
             raise OutcomeUnknown(UUID(args["operation_id"]), "claim_jobs") from error.__cause__
         return self._claims(rows, query)
 
-    def _claims(self, rows: Sequence[Row], query: _Query) -> list[Claim]:
+    def _claims(self, rows: Sequence[Row], query: _Query) -> list[HeldClaim]:
         claims = [
-            Claim(
+            HeldClaim(
                 row_of(row[:_COLUMNS]), row[_COLUMNS], query.into, owner=row[_COLUMNS + 1],
                 origin=self._leases.origin, lease=query.args["lease"],
             )
@@ -291,34 +304,11 @@ class Claims(ClaimEnds):
         self._leases.adopt(claims)
         return claims
 
-    async def _give_back(self, claims: list[Claim]) -> None:
+    async def _give_back(self, claims: list[HeldClaim]) -> None:
         """For nobody: the caller was cancelled. What cannot be given back runs out by itself."""
         for claim in claims:
             with suppress(PandoraDbError):
                 await self.release_job(claim)
-
-
-def lease_args(claims: Sequence[Claim]) -> dict[str, Any]:
-    """The arguments of renew_leases and find_leases."""
-    return {
-        "job_ids": [claim.job_id for claim in claims],
-        "tokens": [claim.token for claim in claims],
-        "seconds": [claim.lease for claim in claims],
-    }
-
-
-def mark_held(claims: Iterable[Claim], found: Iterable[Row]) -> list[Claim]:
-    """The claims that `found` (job, token, hold) tells of; the others are lost."""
-    held = {(job_id, token): hold for job_id, token, hold in found}
-    kept: list[Claim] = []
-    for claim in claims:
-        hold = held.get((claim.job_id, claim.token))
-        if hold is None:
-            claim.lose("its job was taken from it")
-        else:
-            claim.held(Hold(hold))
-            kept.append(claim)
-    return kept
 
 
 def _check_limits(value: object) -> Limits | None:
@@ -334,7 +324,7 @@ def _up_to(count: int) -> frozenset[str]:
     return _ONE if count == 1 else _HUNDRED if count <= 100 else _THOUSAND  # noqa: PLR2004 - above
 
 
-def _in_queue(claim: Claim) -> tuple[int, bool, int, int]:
+def _in_queue(claim: HeldClaim) -> tuple[int, bool, int, int]:
     job = claim.job
     requested_at: Any = job.requested_at
     return (-job.priority, requested_at is None, requested_at or 0, job.job_id)

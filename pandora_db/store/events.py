@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from pandora_db.codecs.checks import check_id
-from pandora_db.models.event import EventKind, JobEvent
+from pandora_db.models.event import JobEvent
 from pandora_db.store.repository import Repository
 
 
@@ -22,10 +20,4 @@ class Events(Repository):
             UnknownCode: a newer pandora_db recorded a kind of event that this one does not know.
         """
         rows = await self._session.read("history", {"job_id": check_id(job_id)})
-        return [
-            JobEvent(
-                job_id, seq, at, EventKind(kind), stage, attempt, owner,
-                None if operation_id is None else UUID(operation_id), detail, previous,
-            )
-            for seq, at, kind, stage, attempt, owner, operation_id, detail, previous in rows
-        ]  # fmt: skip
+        return [JobEvent.decode(job_id, row) for row in rows]

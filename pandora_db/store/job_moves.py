@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_id, clean_error
-from pandora_db.codecs.job_type import JobType
-from pandora_db.codecs.stage import (
-    STAGES,
-    Pipeline,
-    StageCode,
-    StageInfo,
-    StageKind,
-    check_stage,
-    live_range,
-    pipeline_of,
-    stage_info,
-    stage_of,
-)
-from pandora_db.errors import InvalidTransition, NotFound
+from pandora_db.codecs.stage import check_stage, live_range
+from pandora_db.errors import InvalidTransition, NotFound, OutcomeUnknown, UnknownCode
 from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
+from pandora_db.models.job_type import JobType
+from pandora_db.models.pipeline import Pipeline, pipeline_of
+from pandora_db.models.stage import STAGES, StageCode, StageInfo, StageKind, stage_info, stage_of
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_ends import ClaimEnds
+from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.job_states import JobState, Standstill
 from pandora_db.store.operation import Operation, operation
 
@@ -60,15 +53,15 @@ class JobMoves(ClaimEnds):
             InvalidTransition: the job has ended, or is further already.
             UnknownCode: no stage has that number.
         """
-        if isinstance(job_id, Claim):
+        if isinstance(job_id, HeldClaim):
             await self.finish_job(job_id, stage, operation_id=operation_id)
             return
-        check_id(job_id)
+        number = check_id(job_id)
         wanted = check_stage(stage)
         lowest, highest = live_range(wanted)
         call = operation(operation_id)
         args = {
-            "job_id": job_id,
+            "job_id": number,
             "stage": wanted.value,
             "lowest": lowest,
             "highest": highest,
@@ -80,7 +73,7 @@ class JobMoves(ClaimEnds):
             if state.ready is None or not lowest <= state.ready <= highest:
                 if state.ready == wanted:
                     return True
-                raise _forbidden(job_id, stage_info(state.ready), wanted)
+                raise _forbidden(number, stage_info(state.ready), wanted)
             return state.ready == wanted
 
         await self._write("update_stage", args, call, EventKind.STAGE, there)
@@ -115,9 +108,13 @@ class JobMoves(ClaimEnds):
             info = stage_info(state.ready)
             first = pipeline_of(info.pipeline).first
             if not info.kind.terminal:
-                raise _forbidden(
-                    job_id, info, first, "it has not ended; requeue_job() takes it back"
-                )
+                if info.code != first:
+                    advice = "it has not ended; requeue_job() takes it back to its first stage"
+                elif state.hold == Hold.PAUSE:
+                    advice = "it has not ended; resume_job() lets it go on"
+                else:
+                    advice = "it has not ended, and waits for a worker already"
+                raise InvalidTransition(job_id, info.name, "retried", advice, verb="be")
             return _Move(EventKind.RETRIED, first, detail=state.error)
 
         await self._move(job_id, operation(operation_id), rule, EventKind.RETRIED)
@@ -148,6 +145,8 @@ class JobMoves(ClaimEnds):
     async def cancel_job(self, job_id: int, *, operation_id: UUID | None = None) -> bool:
         """Cancel a job: at once while it waits, by request while a worker has it.
 
+        So are its children that have not ended, and theirs, all in one transaction.
+
         Returns:
             True when the job is cancelled (and archived), False when its worker was asked to stop.
 
@@ -156,7 +155,29 @@ class JobMoves(ClaimEnds):
             InvalidTransition: the job has ended otherwise.
             UnknownCode: nobody knows its stage.
         """
+        check_id(job_id)
+        call = operation(operation_id)
+        if not await self._session.read("find_children", {"parent_id": job_id}):
+            done = await self._cancel(job_id, call)
+            # One that was begun before the parent was cancelled, and after that look.
+            if not await self._session.read("find_children", {"parent_id": job_id}):
+                return done
+        try:
+            async with self._session.unit() as unit:
+                family = JobMoves(unit, self._leases)
+                return await family._cancel_family(job_id, call)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(UUID(call.id), "cancel_job") from error.__cause__
 
+    async def _cancel_family(self, job_id: int, call: Operation) -> bool:
+        done = await self._cancel(job_id, call)
+        for (child_id,) in await self._session.read("find_children", {"parent_id": job_id}):
+            # It has ended otherwise, was deleted meanwhile, or is of a newer program.
+            with suppress(InvalidTransition, NotFound, UnknownCode):
+                await self._cancel_family(child_id, operation(None))
+        return done
+
+    async def _cancel(self, job_id: int, call: Operation) -> bool:
         def rule(state: JobState) -> _Move | EventKind:
             info = stage_info(state.ready)
             cancelled = pipeline_of(info.pipeline).cancelled
@@ -171,7 +192,7 @@ class JobMoves(ClaimEnds):
             return _stay(state, EventKind.CANCEL_REQUESTED, Hold.CANCEL)
 
         kinds = (EventKind.CANCELLED, EventKind.CANCEL_REQUESTED)
-        done = await self._move(job_id, operation(operation_id), rule, *kinds)
+        done = await self._move(job_id, call, rule, *kinds)
         return done is EventKind.CANCELLED
 
     async def decline_job(
@@ -301,9 +322,9 @@ def _holdable(job_id: int, state: JobState, wanted: str) -> StageInfo:
     """The stage of a job that may be paused and resumed; raises `InvalidTransition`."""
     info = stage_info(state.ready)
     if info.kind.terminal:
-        raise InvalidTransition(job_id, info.name, wanted, "it has ended")
+        raise InvalidTransition(job_id, info.name, wanted, "it has ended", verb="be")
     if state.hold == Hold.CANCEL:
-        raise InvalidTransition(job_id, info.name, wanted, "it is being cancelled")
+        raise InvalidTransition(job_id, info.name, wanted, "it is being cancelled", verb="be")
     return info
 
 
@@ -327,10 +348,16 @@ def _stay(state: JobState, kind: EventKind, hold: Hold) -> _Move:
 def _forbidden(
     job_id: int, current: StageInfo, wanted: StageCode, advice: str | None = None
 ) -> InvalidTransition:
-    if advice is None:
+    there = stage_info(wanted)
+    name = there.name
+    if there.pipeline != current.pipeline:
+        own, other = pipeline_of(current.pipeline), pipeline_of(there.pipeline)
+        name = f"{name} of the pipeline {other.name}"
+        advice = f"it stays in its own, which is {own.name}"
+    elif advice is None:
         advice = (
             "it has ended; retry_job() begins it again"
             if current.kind.terminal
             else "a job moves forward; requeue_job() takes it back to its first stage"
         )
-    return InvalidTransition(job_id, current.name, stage_info(wanted).name, advice)
+    return InvalidTransition(job_id, current.name, name, advice)

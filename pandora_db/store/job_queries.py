@@ -16,10 +16,12 @@ from pandora_db.codecs.checks import (
     check_offset,
     check_time,
 )
-from pandora_db.codecs.job_type import JobType, check_job_type
-from pandora_db.codecs.stage import MEMBERS, STAGES, StageCode, StageKind, check_stage
+from pandora_db.codecs.job_type import check_job_type
+from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput, NotFound
 from pandora_db.models.job_row import JobRow, row_of
+from pandora_db.models.job_type import JobType
+from pandora_db.models.stage import MEMBERS, STAGES, StageCode, StageKind
 from pandora_db.models.status import Hold, JobStatus, status_of
 from pandora_db.store.repository import Repository
 
@@ -177,6 +179,12 @@ class JobQueries(Repository):
         info = STAGES.get(ready)
         waits = info is not None and info.kind is StageKind.WAITING and not archived
         return int(ahead) + 1 if waits else None
+
+    async def name_counts(self, stage: StageCode | int) -> dict[str | None, int]:
+        """How many active jobs there are at a stage, by name."""
+        args = {"stage": check_stage(stage).value}
+        rows = await self._session.read("name_counts", args)
+        return {name: int(count) for name, count in rows}
 
     async def stage_counts(self) -> dict[int, int]:
         """How many active jobs are at each stage; keys are members where the code is known."""

@@ -24,6 +24,7 @@ from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.limits import MAX_ATTEMPTS, MAX_KEY, MAX_PATH, MAX_STEP
 from pandora_db.store.claim_ends import deleted, refused
+from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.operation import operation
 
@@ -75,11 +76,11 @@ class JobUpdates(JobStates):
             InvalidInput: no column was named, an unknown one, or a value that is refused.
         """
         call = operation(operation_id)
-        claim = job_id if isinstance(job_id, Claim) else None
+        claim = job_id if isinstance(job_id, HeldClaim) else None
         if claim is not None:
             self._leases.check(claim)
         args = {
-            "job_id": check_id(job_id.job_id if isinstance(job_id, Claim) else job_id),
+            "job_id": check_id(job_id.job_id if isinstance(job_id, HeldClaim) else job_id),
             "token": claim and claim.token,
             "owner": claim and claim.owner,
             "operation_id": call.id,

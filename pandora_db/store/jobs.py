@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pandora_db.store.checkpoints import Checkpoints
+from pandora_db.store.children import Children
 from pandora_db.store.claims import Claims
 from pandora_db.store.events import Events
-from pandora_db.store.job_inserts import JobInserts
-from pandora_db.store.job_moves import JobMoves
 from pandora_db.store.job_queries import JobQueries
 from pandora_db.store.job_updates import JobUpdates
+from pandora_db.store.logs import Logs
 from pandora_db.store.recovery import Recovery
 
 
-class Store(JobInserts, Claims, Checkpoints, JobMoves, JobUpdates, JobQueries, Recovery, Events):
+class Store(Children, Claims, Checkpoints, JobUpdates, JobQueries, Recovery, Events, Logs):
     """The permanent job log on one session.
 
     Every call checks its arguments before any SQL, and returns after its commit; inside a

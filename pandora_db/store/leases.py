@@ -7,17 +7,20 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 from weakref import ref
 
 from pandora_db.config import Settings
+from pandora_db.drivers.base import Row
 from pandora_db.errors import InvalidInput
-from pandora_db.models.claim import Claim
 from pandora_db.models.job_type import JobType
+from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import ClaimCursor
+from pandora_db.store.held_claim import HeldClaim
 
 _CURSORS = 100
+_SOON = 4
 _TIDY = 256
 """Claims, at least, that are added before those that are over are let go."""
 
@@ -44,15 +47,16 @@ class Leases:
         self.owner = new_owner()
         # Job types whose stages stand in the database; no schema is made without those of Encode.
         self.pipelines: set[int] = {JobType.ENCODE.value}
-        self.on_first: Callable[[], None] = lambda: None
+        self.on_adopt: Callable[[], None] = lambda: None
+        self.on_late: Callable[[], None] = lambda: None
         # In the path of every claim: a WeakSet with a lock costs ten times as much. Only the event
         # loop changes it; the heartbeat's thread reads a copy.
-        self._claims: list[ref[Claim]] = []
+        self._claims: list[ref[HeldClaim]] = []
         self._enough = _TIDY
         self._cursors: dict[object, ClaimCursor] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def adopt(self, claims: Iterable[Claim]) -> None:
+    def adopt(self, claims: Iterable[HeldClaim]) -> None:
         """Renew the leases of these from now on."""
         added = dict.fromkeys(claim for claim in claims if claim.keeper is not self)
         if not added:
@@ -66,29 +70,29 @@ class Leases:
         if len(self._claims) > self._enough:
             self._claims = [kept for kept in self._claims if self._keeps(kept())]
             self._enough = 2 * len(self._claims) + _TIDY
-        self.on_first()
+        self.on_adopt()
 
-    def renewed(self, claims: Iterable[Claim]) -> None:
+    def renewed(self, claims: Iterable[HeldClaim]) -> None:
         """Go on renewing these, whoever made them."""
         self.adopt(claims)
 
-    def ended(self, claim: Claim) -> None:
+    def ended(self, claim: HeldClaim) -> None:
         """Note the end of a claim: its lease is renewed no more."""
         claim.end()
-        claim.over()
+        claim.settled = True
 
-    def lost(self, claim: Claim, reason: str) -> None:
+    def lost(self, claim: HeldClaim, reason: str) -> None:
         """Note what a write under the claim met: it no longer counts."""
         claim.lose(reason)
 
-    def held(self) -> list[Claim]:
+    def held(self) -> list[HeldClaim]:
         """The claims to renew, ordered by job; may be called from any thread."""
         # One that another handle had meanwhile stands there twice.
         known = dict.fromkeys(kept() for kept in self._claims.copy())
         claims = [claim for claim in known if claim and claim.keeper is self and claim.alive]
         return sorted(claims, key=lambda claim: claim.job_id)
 
-    def _keeps(self, claim: Claim | None) -> bool:
+    def _keeps(self, claim: HeldClaim | None) -> bool:
         """Whether it may still have to be renewed: an end may be undone with its transaction."""
         if claim is None or claim.keeper is not self:
             return False
@@ -97,7 +101,7 @@ class Leases:
             return False
         return True
 
-    def check(self, claim: Claim) -> None:
+    def check(self, claim: HeldClaim) -> None:
         """Refuse a claim of another database."""
         if claim.origin != self.origin:
             raise InvalidInput(
@@ -116,9 +120,9 @@ class Leases:
 
     async def unless_cancelled(
         self,
-        taking: Coroutine[Any, Any, list[Claim]],
-        give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
-    ) -> list[Claim]:
+        taking: Coroutine[Any, Any, list[HeldClaim]],
+        give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
+    ) -> list[HeldClaim]:
         """Await `taking`; whatever it takes after the caller was cancelled is given back."""
         task = asyncio.ensure_future(taking)
         try:
@@ -138,14 +142,46 @@ class Leases:
                 task.cancel()
             raise
 
-    def pending(self) -> PendingLeases:
+    def pending(self) -> OwnPendingLeases:
         """The register of a transaction, whose claims count from its commit on."""
+        return OwnPendingLeases(self)
+
+    def bound(self) -> PendingLeases:
+        """The register of a caller's transaction, whose end nobody tells us."""
         return PendingLeases(self)
+
+    def close(self) -> None:
+        """Tell the claims that are left that nobody renews them any more."""
+        for claim in self.held():
+            claim.lose("the handle that renewed its lease was closed")
+
+
+def lease_args(claims: Sequence[HeldClaim]) -> dict[str, Any]:
+    """The arguments of renew_leases and find_leases."""
+    return {
+        "job_ids": [claim.job_id for claim in claims],
+        "tokens": [claim.token for claim in claims],
+        "seconds": [claim.lease for claim in claims],
+    }
+
+
+def mark_held(claims: Iterable[HeldClaim], found: Iterable[Row]) -> list[HeldClaim]:
+    """The claims that `found` (job, token, hold) tells of; the others are lost."""
+    held = {(job_id, token): hold for job_id, token, hold in found}
+    kept: list[HeldClaim] = []
+    for claim in claims:
+        hold = held.get((claim.job_id, claim.token))
+        if hold is None:
+            claim.lose("its job was taken from it")
+        else:
+            claim.held(Hold(hold))
+            kept.append(claim)
+    return kept
 
 
 async def _give_back(
-    taking: asyncio.Task[list[Claim]],
-    give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
+    taking: asyncio.Task[list[HeldClaim]],
+    give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
 ) -> None:
     await asyncio.wait([taking])
     if not taking.cancelled() and taking.exception() is None:
@@ -161,25 +197,18 @@ class PendingLeases(Leases):
         super().__init__(parent.settings, parent.origin)
         self.owner = parent.owner
         self.pipelines = parent.pipelines
-        self._parent = parent
-        self._made: list[Claim] = []
-        self._ended: list[Claim] = []
-        self._renewed: list[Claim] = []
 
-    def adopt(self, claims: Iterable[Claim]) -> None:
-        """Keep them for `committed`."""
-        self._made += claims
+    def adopt(self, claims: Iterable[HeldClaim]) -> None:
+        """None is renewed before the commit; `renew_claims` on the handle takes them over."""
 
-    def renewed(self, claims: Iterable[Claim]) -> None:
-        """These are no claims of this transaction: a rollback leaves them as they are."""
-        self._renewed += claims
+    def renewed(self, claims: Iterable[HeldClaim]) -> None:
+        """These are no claims of this transaction: it leaves them as they are."""
 
-    def ended(self, claim: Claim) -> None:
-        """It is ended when the transaction is committed; until then nobody renews it."""
+    def ended(self, claim: HeldClaim) -> None:
+        """Ended, unless the transaction is undone; until then nobody renews it."""
         claim.end()
-        self._ended.append(claim)
 
-    def lost(self, claim: Claim, reason: str) -> None:
+    def lost(self, claim: HeldClaim, reason: str) -> None:
         """Nothing yet: what took the job may be undone with the transaction."""
 
     def cursor(self, key: object | None) -> ClaimCursor:
@@ -189,29 +218,63 @@ class PendingLeases(Leases):
 
     async def unless_cancelled(
         self,
-        taking: Coroutine[Any, Any, list[Claim]],
-        give_back: Callable[[list[Claim]], Coroutine[Any, Any, None]],
-    ) -> list[Claim]:
+        taking: Coroutine[Any, Any, list[HeldClaim]],
+        give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
+    ) -> list[HeldClaim]:
         """The rollback that follows a cancellation gives everything back."""
         del give_back
         return await taking
 
-    def committed(self) -> None:
-        """Hand the claims over to the handle."""
-        for claim in self._ended:
-            self._parent.ended(claim)
-        self._parent.adopt(claim for claim in self._made + self._renewed if claim.alive)
-        self._forget()
 
-    def rolled_back(self) -> None:
-        """Tell the claims that were made that they never were, and those ended that they go on."""
-        for claim in self._ended:
-            claim.reopen()
-        for claim in self._made:
-            claim.lose("the transaction that made it was rolled back")
-        self._forget()
+class OwnPendingLeases(PendingLeases):
+    """The same where the transaction is ours: its end is known, and tells each claim."""
 
-    def _forget(self) -> None:
-        """Whoever keeps the store of a transaction must not keep its claims alive."""
+    def __init__(self, parent: Leases) -> None:
+        super().__init__(parent)
+        self._parent = parent
+        self._began = time.monotonic()
+        self._made: list[HeldClaim] = []
+        self._ended: list[HeldClaim] = []
+        self._renewed: list[HeldClaim] = []
+
+    def adopt(self, claims: Iterable[HeldClaim]) -> None:
+        """Keep them for `over`."""
+        self._made += claims
+
+    def renewed(self, claims: Iterable[HeldClaim]) -> None:
+        """The handle goes on renewing these, whatever becomes of the transaction."""
+        self._renewed += claims
+
+    def ended(self, claim: HeldClaim) -> None:
+        """Keep it for `over`: the end of the transaction is that of the claim."""
+        claim.end()
+        claim.undecided = True
+        self._ended.append(claim)
+
+    def over(self, committed: bool | None) -> None:  # noqa: FBT001 - the verdict
+        """Hand the claims over to the handle, or tell them what became of them.
+
+        Where nobody knows (None), the heartbeat finds out, for those that were made and for those
+        that were ended: a claim that does not count is told that it is lost.
+        """
+        for claim in self._ended:
+            claim.undecided = False
+            if committed:
+                self._parent.ended(claim)
+            else:
+                claim.reopen()
+        if committed is False:
+            for claim in self._made:
+                claim.lose("the transaction that made it was rolled back")
+        kept = [claim for claim in self._made + self._renewed + self._ended if claim.alive]
+        self._parent.adopt(kept)
+        if committed is None or any(self._late(claim) for claim in kept):
+            self._parent.on_late()
+        # Whoever keeps the store of a transaction must not keep its claims alive.
         for claims in (self._made, self._ended, self._renewed):
             claims.clear()
+
+    def _late(self, claim: HeldClaim) -> bool:
+        """Whether much of its lease has passed in the transaction, where nobody could renew it."""
+        spare = claim.lease - self.settings.heartbeat
+        return time.monotonic() - self._began > spare / _SOON

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pandora_db.codecs.checks import check_text
 from pandora_db.codecs.claim import check_into, check_seconds
-from pandora_db.codecs.stage import MEMBERS, StageCode
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
 from pandora_db.models.limits import MAX_KEY
 from pandora_db.models.recovery import RecoveredJob, RecoveryReport
+from pandora_db.models.stage import MEMBERS, StageCode
 from pandora_db.store.operation import operation
 from pandora_db.store.repository import Repository
 
@@ -46,11 +46,12 @@ class Recovery(Repository):
         if unowned not in (None, "requeue", "fail"):
             refuse("unowned", unowned, "'requeue', 'fail' or None")
         seconds = check_seconds(wait, "wait")
-        jobs = await self._recover("lapsed", fail=False)
+        patience = asyncio.get_running_loop().time() + _PATIENCE
+        jobs = await self._recover("lapsed", patience)
         if seconds:
             jobs += await self._recover_within(seconds)
         if unowned is not None:
-            jobs += await self._recover("unowned", fail=unowned == "fail")
+            jobs += await self._recover("unowned", patience + seconds, fail=unowned == "fail")
         left = await self._session.read("find_unowned", {"limit": _SHOWN})
         return RecoveryReport(tuple(jobs), tuple(job_id for (job_id,) in left))
 
@@ -73,7 +74,7 @@ class Recovery(Repository):
         if name is not None:
             args = {"scope": "name", "key": check_text(name, "name", MAX_KEY, least=1)}
         else:
-            args = {"scope": "stage", "key": str(check_into(stage).value)}
+            args = {"scope": "stage", "key": str(check_into(stage, "stage").value)}
         await self._session.take("set_recovery_policy", args | {"action": action})
 
     async def get_recovery_policies(self) -> dict[StageCode | int | str, Unowned]:
@@ -91,7 +92,10 @@ class Recovery(Repository):
         """Whether there is a job that `recover` would take back; reads only."""
         return bool(await self._session.read("find_lapsed", {}))
 
-    async def _recover(self, which: str, *, fail: bool) -> list[RecoveredJob]:
+    async def _recover(
+        self, which: str, patience: float, *, fail: bool = False
+    ) -> list[RecoveredJob]:
+        """All that are there; locked ones are looked at again until `patience`, a loop time."""
         args: dict[str, Any] = {
             "limit": _AT_ONCE,
             "max_attempts": self._leases.settings.max_attempts,
@@ -99,7 +103,6 @@ class Recovery(Repository):
             "operation_id": operation(None).id,
         }
         loop = asyncio.get_running_loop()
-        end = loop.time() + _PATIENCE
         jobs: list[RecoveredJob] = []
         while True:
             rows = await self._session.take("recover_jobs", args, frozenset({which}))
@@ -109,7 +112,7 @@ class Recovery(Repository):
             # A job that another process has locked was passed over. That may be taking it back at
             # this moment, and may die over it: then it is up to us.
             left = await self._session.read(f"find_{which}", {"limit": 1})
-            if not left or loop.time() > end:
+            if not left or loop.time() > patience:
                 return sorted(jobs)
             await asyncio.sleep(_LOCKED)
 
@@ -121,9 +124,9 @@ class Recovery(Repository):
         jobs: list[RecoveredJob] = []
         while watched and loop.time() < deadline:
             await asyncio.sleep(min(_PAUSE, max(0.0, deadline - loop.time())))
-            jobs += await self._recover("lapsed", fail=False)
+            jobs += await self._recover("lapsed", deadline)
             watched &= await self._leased()
         return jobs
 
     async def _leased(self) -> set[tuple[Any, ...]]:
-        return {tuple(row) for row in await self._session.read("find_leased", {})}
+        return {tuple(row) for row in await self._session.read("find_working_leases", {})}

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-from pandora_db.codecs.stage import missing_stages, pipeline_of
+from pandora_db.codecs.stage import missing_stages
 from pandora_db.drivers.base import Row, Session
 from pandora_db.errors import SchemaMissing
 from pandora_db.models.job_row import JobRow, row_of
+from pandora_db.models.pipeline import pipeline_of
 from pandora_db.store.leases import Leases
 
 _AT_ONCE = 500

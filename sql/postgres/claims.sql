@@ -27,7 +27,7 @@ claimed AS (
     RETURNING {job_columns}, lease_token, lease_owner, event_seq
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id)
-    SELECT job_id, event_seq, statement_timestamp(), 12, ready, attempt, :owner::text, :operation_id::text::uuid
+    SELECT job_id, event_seq, statement_timestamp(), {CLAIMED}, ready, attempt, :owner::text, :operation_id::text::uuid
     FROM claimed
 )
 SELECT * FROM claimed
@@ -67,7 +67,7 @@ WITH candidate AS MATERIALIZED (
 SELECT {job_columns}, lease_token, lease_owner FROM {schema}.jobs AS job
 WHERE ready = :into::smallint AND NOT archived AND lease_token IS NOT NULL
   AND :operation_id::text::uuid = (SELECT event.operation_id FROM {schema}.job_events AS event
-                                   WHERE event.job_id = job.job_id AND event.kind = 12
+                                   WHERE event.job_id = job.job_id AND event.kind = {CLAIMED}
                                    ORDER BY event.seq DESC LIMIT 1)
 
 -- Where limits are set, claims of one stage go one after the other.
@@ -128,15 +128,15 @@ WITH op AS (
     RETURNING op.n, job.job_id, job.event_seq, job.ready,
               op.attempt, op.worked, op.owner, op.detail, op.operation_id,
               CASE WHEN job.ready = op.cancelled THEN 2 ELSE op.drop END AS drop,
-              CASE WHEN job.ready = op.cancelled THEN 6 ELSE op.kind END AS kind
+              CASE WHEN job.ready = op.cancelled THEN {CANCELLED} ELSE op.kind END AS kind
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(), kind, ready, attempt, owner, operation_id::uuid, detail FROM moved
 ), dropped AS (
-    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
-    WHERE checkpoint.job_id = moved.job_id AND (moved.drop = 2 OR moved.drop = 1 AND checkpoint.stage = moved.worked)
+    SELECT {schema}.drop_checkpoints(array_agg(job_id), array_agg(CASE WHEN drop = 1 THEN worked END))
+    FROM moved WHERE drop > 0
 )
-SELECT n, job_id, ready FROM moved
+SELECT n, job_id, ready FROM moved CROSS JOIN dropped
 
 -- Renews what is still claimed, and tells what was asked of each job meanwhile. A row that another
 -- transaction holds is passed over: find_leases tells whether it is still claimed.

@@ -3,6 +3,9 @@
 -- name: ping :one
 SELECT 1
 
+-- name: notify :one
+SELECT pg_notify(:channel::text, :payload::text) IS NULL
+
 -- name: current_transaction :one
 SELECT pg_current_xact_id_if_assigned()::text, pg_postmaster_start_time()
 

@@ -1,13 +1,35 @@
+-- The kinds of events, as in `EventKind`.
+-- fragment: INSERTED
+1
+-- fragment: STAGE
+2
+-- fragment: ARCHIVED
+3
+-- fragment: CANCELLED
+6
+-- fragment: DECLINED
+8
+-- fragment: UPDATED
+9
+-- fragment: DELETED
+10
+-- fragment: CLAIMED
+12
+-- fragment: RECOVERED
+21
+-- fragment: INTERRUPTED
+22
+
 -- A deleted job's events are gone; the line of its deletion stands in for them. A job that came again
 -- has its events after those lines, whatever the clock said meanwhile.
 -- name: history :many
 SELECT seq, at, kind, stage, attempt, owner, operation_id::text, detail,
-       CASE WHEN kind <> 1 THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
+       CASE WHEN kind <> {INSERTED} THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
 FROM (
     SELECT NULL::bigint AS deletion_id, seq, at, kind, stage, attempt, owner, operation_id, detail
     FROM {schema}.job_events WHERE job_id = :job_id::bigint
     UNION ALL
-    SELECT deletion_id, seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    SELECT deletion_id, seq, at, {DELETED}, stage, attempt, NULL, operation_id, NULL
     FROM {schema}.job_deletions WHERE job_id = :job_id::bigint
 ) AS recorded
 ORDER BY deletion_id IS NULL, deletion_id, seq
@@ -22,39 +44,41 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '
 -- ended. No transaction has to be waited for, however long it stays open.
 -- A mark ends behind the last event that was read, not where the server is: the numbers behind that may
 -- be given out once more after a crash.
+-- Workers are told by the stages, as long as there is no more than a window.
 -- name: watch_window :one
 WITH mark AS MATERIALIZED (
     SELECT :lower::text::pg_snapshot AS lower, coalesce(:bound::text::pg_snapshot, pg_current_snapshot()) AS bound
 ), found AS MATERIALIZED (
-    SELECT tx FROM (
-        (SELECT event.tx FROM {schema}.job_events AS event
+    SELECT tx, stage FROM (
+        (SELECT event.tx, event.stage FROM {schema}.job_events AS event
          WHERE event.tx >= pg_snapshot_xmax((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT bound FROM mark))
            AND pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) AND {tx_is_ours}
          ORDER BY event.tx LIMIT :limit::bigint + 1)
         UNION ALL
-        (SELECT event.tx FROM {schema}.job_deletions AS event
+        (SELECT event.tx, event.stage FROM {schema}.job_deletions AS event
          WHERE event.tx >= pg_snapshot_xmax((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT bound FROM mark))
            AND pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) AND {tx_is_ours}
          ORDER BY event.tx LIMIT :limit::bigint + 1)
         UNION ALL
-        (SELECT event.tx FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_events AS event ON event.tx = open.tx
+        (SELECT event.tx, event.stage FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_events AS event ON event.tx = open.tx
          WHERE pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) LIMIT :limit::bigint + 1)
         UNION ALL
-        (SELECT event.tx FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_deletions AS event ON event.tx = open.tx
+        (SELECT event.tx, event.stage FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_deletions AS event ON event.tx = open.tx
          WHERE pg_visible_in_snapshot(event.tx, (SELECT bound FROM mark)) LIMIT :limit::bigint + 1)
     ) AS each_way
     ORDER BY tx LIMIT :limit::bigint + 1
 ), counted AS MATERIALIZED (
     SELECT count(*) AS number, (SELECT tx FROM found ORDER BY tx OFFSET greatest(:limit::bigint - 1, 0) LIMIT 1) AS last_of_many,
-           (SELECT tx FROM found ORDER BY tx DESC LIMIT 1) AS last_of_all
+           (SELECT tx FROM found ORDER BY tx DESC LIMIT 1) AS last_of_all,
+           string_agg(DISTINCT stage::text, ',') AS stages
     FROM found
 ), ended AS MATERIALIZED (
-    SELECT number > 0 AS anything, number > :limit::bigint AS more, lower, bound,
+    SELECT number > 0 AS anything, number > :limit::bigint AS more, lower, bound, stages,
            greatest(pg_snapshot_xmax(lower)::text::bigint,
                     1 + (CASE WHEN number > :limit::bigint THEN last_of_many ELSE last_of_all END)::text::bigint) AS edge
     FROM counted, mark
 )
-SELECT anything, more, {mark_up_to_edge} FROM ended
+SELECT anything, more, {mark_up_to_edge}, stages FROM ended
 
 -- A mark of less than `bound`, up to the transaction `edge`: what was open then is still to come.
 -- fragment: mark_up_to_edge
@@ -109,13 +133,13 @@ WITH mark AS MATERIALIZED (
     WHERE pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark))
       AND event.job_id = :job_id::bigint   -- when: job
     UNION ALL
-    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, 10, event.stage, event.attempt, NULL, event.operation_id, NULL
+    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, {DELETED}, event.stage, event.attempt, NULL, event.operation_id, NULL
     FROM {schema}.job_deletions AS event
     WHERE event.tx >= pg_snapshot_xmax((SELECT lower FROM mark)) AND event.tx < pg_snapshot_xmax((SELECT upper FROM mark))
       AND pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark)) AND {tx_is_ours}
       AND event.job_id = :job_id::bigint   -- when: job
     UNION ALL
-    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, 10, event.stage, event.attempt, NULL, event.operation_id, NULL
+    SELECT event.deletion_id, event.guild_id, event.job_id, event.seq, event.at, {DELETED}, event.stage, event.attempt, NULL, event.operation_id, NULL
     FROM pg_snapshot_xip((SELECT lower FROM mark)) AS open (tx) JOIN {schema}.job_deletions AS event ON event.tx = open.tx
     WHERE pg_visible_in_snapshot(event.tx, (SELECT upper FROM mark))
       AND event.job_id = :job_id::bigint   -- when: job
@@ -129,7 +153,7 @@ WITH mark AS MATERIALIZED (
     FROM placed LEFT JOIN {schema}.jobs AS job ON job.job_id = placed.job_id
 )
 SELECT job_id, seq, at, kind, stage, attempt, owner, operation_id::text, detail,
-       CASE WHEN kind NOT IN (1, 10) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
+       CASE WHEN kind NOT IN ({INSERTED}, {DELETED}) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
        guild, place, life
 FROM named
 WHERE TRUE

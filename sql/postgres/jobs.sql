@@ -38,20 +38,20 @@ WITH op AS MATERIALIZED (
            idempotency_key, priority, config::jsonb, name, tags::jsonb, concurrency_key, not_before,
            max_attempts, params, operation_id::uuid, statement_timestamp()
     FROM op
-    WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = 1 AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
+    WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING job_id, ready, operation_id
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-    SELECT job_id, 1, statement_timestamp(), 1, ready, 0, operation_id FROM stored
+    SELECT job_id, 1, statement_timestamp(), {INSERTED}, ready, 0, operation_id FROM stored
 )
 SELECT op.n, stored.job_id
 FROM stored JOIN op ON op.operation_id::uuid = stored.operation_id
 
 -- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
 -- name: find_insert :one
-SELECT (SELECT job_id FROM {schema}.job_events WHERE kind = 1 AND operation_id = :operation_id::text::uuid),
+SELECT (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = :operation_id::text::uuid),
        (SELECT job_id FROM {schema}.jobs WHERE idempotency_key = :idempotency_key::text),
        EXISTS (SELECT FROM {schema}.jobs WHERE job_id = :job_id::bigint),
        EXISTS (SELECT FROM {schema}.jobs WHERE external_id = :external_id::text)
@@ -86,7 +86,7 @@ SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
 -- name: record_loaded :one
 WITH recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-    SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
+    SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
     FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
     RETURNING 1
 )
@@ -96,7 +96,7 @@ SELECT count(*) FROM recorded
 -- name: record_loaded_between :one
 WITH recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-    SELECT job_id, 1, updated_at, 1, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
+    SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
     FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
     RETURNING 1
 )
@@ -124,7 +124,7 @@ WITH op AS (
     RETURNING op.n, job.job_id, job.event_seq, job.ready, job.attempt, op.operation_id
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-    SELECT job_id, event_seq, statement_timestamp(), 2, ready, attempt, operation_id::uuid FROM moved
+    SELECT job_id, event_seq, statement_timestamp(), {STAGE}, ready, attempt, operation_id::uuid FROM moved
 )
 SELECT n, job_id FROM moved
 
@@ -142,7 +142,7 @@ WITH op AS (
     RETURNING op.n, job.job_id, job.event_seq, job.ready, job.attempt, op.operation_id
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-    SELECT job_id, event_seq, statement_timestamp(), 3, ready, attempt, operation_id::uuid FROM moved
+    SELECT job_id, event_seq, statement_timestamp(), {ARCHIVED}, ready, attempt, operation_id::uuid FROM moved
 )
 SELECT n, job_id FROM moved
 
@@ -172,10 +172,9 @@ WITH op AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(), kind, ready, attempt, operation_id::uuid, detail FROM moved
 ), dropped AS (
-    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
-    WHERE checkpoint.job_id = moved.job_id AND moved.kind IN (6, 8)
+    SELECT {schema}.drop_checkpoints(array_agg(job_id), array_agg(NULL::smallint)) FROM moved WHERE kind IN ({CANCELLED}, {DECLINED})
 )
-SELECT n, job_id FROM moved
+SELECT n, job_id FROM moved CROSS JOIN dropped
 
 -- `fields` says which columns were given, a bit each: NULL is a value like any other.
 -- Progress alone is no event; the counter then stays where it is.
@@ -222,7 +221,7 @@ WITH op AS (
     RETURNING op.n, job.job_id, job.event_seq, job.ready, job.attempt, op.event, op.detail, op.owner, op.operation_id
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
-    SELECT job_id, event_seq, statement_timestamp(), 9, ready, attempt, owner, operation_id::uuid, detail
+    SELECT job_id, event_seq, statement_timestamp(), {UPDATED}, ready, attempt, owner, operation_id::uuid, detail
     FROM moved WHERE event = 1
 )
 SELECT n, job_id FROM moved
@@ -355,3 +354,6 @@ FROM {schema}.jobs AS job WHERE job.job_id = :job_id::bigint
 
 -- name: stage_counts :many
 SELECT ready, count(*) FROM {schema}.jobs WHERE NOT archived GROUP BY ready ORDER BY ready
+
+-- name: name_counts :many
+SELECT name, count(*) FROM {schema}.jobs WHERE ready = :stage::smallint AND NOT archived GROUP BY name

@@ -14,7 +14,7 @@ SELECT job_id FROM {schema}.jobs
 WHERE {at_work} AND lease_token IS NULL
 ORDER BY job_id + 0 LIMIT :limit::bigint
 
--- name: find_leased :many
+-- name: find_working_leases :many
 SELECT job_id, lease_token, lease_until FROM {schema}.jobs
 WHERE {at_work} AND lease_token IS NOT NULL
 ORDER BY job_id
@@ -63,14 +63,13 @@ WITH stopped AS MATERIALIZED (
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
     SELECT job_id, event_seq, statement_timestamp(),
-           CASE outcome WHEN 'failed' THEN 22 WHEN 'cancelled' THEN 6 ELSE 21 END,
+           CASE outcome WHEN 'failed' THEN {INTERRUPTED} WHEN 'cancelled' THEN {CANCELLED} ELSE {RECOVERED} END,
            ready, tried, owner, :operation_id::text::uuid, detail
     FROM moved
 ), dropped AS (
-    DELETE FROM {schema}.job_checkpoints AS checkpoint USING moved
-    WHERE checkpoint.job_id = moved.job_id AND moved.outcome = 'cancelled'
+    SELECT {schema}.drop_checkpoints(array_agg(job_id), array_agg(NULL::smallint)) FROM moved WHERE outcome = 'cancelled'
 )
-SELECT job_id, was, outcome, tried, owner FROM moved ORDER BY job_id
+SELECT job_id, was, outcome, tried, owner FROM moved CROSS JOIN dropped ORDER BY job_id
 
 -- name: get_recovery_policies :many
 SELECT scope, key, action FROM {schema}.recovery_policies ORDER BY scope, key

@@ -23,7 +23,7 @@ SET ready = :into, attempt = attempt + 1, not_before = NULL,
 
 -- fragment: claim_recorded
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id)
-SELECT job_id, event_seq, updated_at, 12, ready, attempt, :owner, :operation_id
+SELECT job_id, event_seq, updated_at, {CLAIMED}, ready, attempt, :owner, :operation_id
 FROM json_each(:answered) AS claimed CROSS JOIN {schema}.jobs ON job_id = claimed.value;
 UPDATE {schema}.lease_tokens SET value = value + 1 WHERE json_array_length(:answered) > 0
 
@@ -60,7 +60,7 @@ RETURNING {job_columns}, lease_token, lease_owner;
 SELECT {job_columns}, lease_token, lease_owner FROM {schema}.jobs AS job
 WHERE ready = :into AND NOT archived AND lease_token IS NOT NULL
   AND :operation_id = (SELECT event.operation_id FROM {schema}.job_events AS event
-                       WHERE event.job_id = job.job_id AND event.kind = 12
+                       WHERE event.job_id = job.job_id AND event.kind = {CLAIMED}
                        ORDER BY event.seq DESC LIMIT 1)
 
 -- A transaction of SQLite has the only write turn already.
@@ -105,7 +105,7 @@ SET ready = CASE WHEN hold = 2 THEN coalesce(:cancelled, :stage) ELSE :stage END
     event_seq = event_seq + 1, updated_at = {now}
 WHERE job_id = :job_id AND lease_token = :token;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
-SELECT job_id, event_seq, updated_at, CASE WHEN ready IS :cancelled THEN 6 ELSE :kind END, ready, :attempt,
+SELECT job_id, event_seq, updated_at, CASE WHEN ready IS :cancelled THEN {CANCELLED} ELSE :kind END, ready, :attempt,
        :owner, :operation_id, :detail
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT job_id, ready FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
@@ -115,16 +115,26 @@ WHERE job_id = :job_id AND changes() = 1 AND (
     OR :cancelled IS (SELECT ready FROM {schema}.jobs WHERE job_id = :job_id)
 )
 
+-- The lists side by side. Each is read once: to look for the n-th of a JSON list is to read it from
+-- its beginning. The planner gives what is materialized an index.
+-- fragment: leases
+token AS MATERIALIZED (SELECT key, value FROM json_each(:tokens)),
+lease AS (
+    SELECT job.key, job.value AS id, token.value AS token
+    FROM json_each(:job_ids) AS job CROSS JOIN token ON token.key = job.key
+)
+
 -- Renews what is still claimed, and tells what was asked of each job meanwhile.
 -- name: renew_leases :many
+WITH {leases}, length AS MATERIALIZED (SELECT key, value FROM json_each(:seconds))
 UPDATE {schema}.jobs
-SET lease_until = strftime('%Y-%m-%d %H:%M:%f', 'now', lease.value || ' seconds')
-FROM json_each(:seconds) AS lease
-WHERE job_id = json_extract(:job_ids, '$[' || lease.key || ']')
-  AND lease_token = json_extract(:tokens, '$[' || lease.key || ']')
+SET lease_until = strftime('%Y-%m-%d %H:%M:%f', 'now', held.seconds || ' seconds')
+FROM (SELECT id, token, length.value AS seconds FROM lease CROSS JOIN length ON length.key = lease.key) AS held
+WHERE job_id = held.id AND lease_token = held.token
 RETURNING job_id, lease_token, hold
 
 -- name: find_leases :many
+WITH {leases}
 SELECT job_id, lease_token, hold
-FROM json_each(:job_ids) AS lease CROSS JOIN {schema}.jobs ON job_id = lease.value
-WHERE lease_token = json_extract(:tokens, '$[' || lease.key || ']')
+FROM lease CROSS JOIN {schema}.jobs ON job_id = lease.id
+WHERE lease_token = lease.token

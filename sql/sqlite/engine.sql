@@ -15,7 +15,7 @@ VALUES (
 
 -- name: record_inserted :batch
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-VALUES (:job_id, 1, :at, 1, :stage, 0, :operation_id)
+VALUES (:job_id, 1, :at, {INSERTED}, :stage, 0, :operation_id)
 
 -- A rollback takes the counter back; the numbers it gave out must not come again.
 -- name: last_reserved_id :one
@@ -43,7 +43,7 @@ WHERE job_id = op.id AND ready BETWEEN op.lowest AND op.highest
 
 -- name: record_stages :batch
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, event_seq, updated_at, 2, ready, attempt, op.column2
+SELECT job_id, event_seq, updated_at, {STAGE}, ready, attempt, op.column2
 FROM (VALUES (:job_id, :operation_id)) AS op CROSS JOIN {schema}.jobs ON job_id = op.column1
 
 -- A crowd of end_claim, where no job was to be cancelled.

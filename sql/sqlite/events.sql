@@ -1,13 +1,35 @@
+-- The kinds of events, as in `EventKind`.
+-- fragment: INSERTED
+1
+-- fragment: STAGE
+2
+-- fragment: ARCHIVED
+3
+-- fragment: CANCELLED
+6
+-- fragment: DECLINED
+8
+-- fragment: UPDATED
+9
+-- fragment: DELETED
+10
+-- fragment: CLAIMED
+12
+-- fragment: RECOVERED
+21
+-- fragment: INTERRUPTED
+22
+
 -- A deleted job's events are gone; the line of its deletion stands in for them. A job that came again
 -- has its events after those lines, whatever the clock said meanwhile.
 -- name: history :many
 SELECT seq, at, kind, stage, attempt, owner, operation_id, detail,
-       CASE WHEN kind <> 1 THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
+       CASE WHEN kind <> {INSERTED} THEN lag(stage) OVER (ORDER BY deletion_id IS NULL, deletion_id, seq) END AS previous
 FROM (
     SELECT NULL AS deletion_id, seq, at, kind, stage, attempt, owner, operation_id, detail
     FROM {schema}.job_events WHERE job_id = :job_id
     UNION ALL
-    SELECT deletion_id, seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    SELECT deletion_id, seq, at, {DELETED}, stage, attempt, NULL, operation_id, NULL
     FROM {schema}.job_deletions WHERE job_id = :job_id
 )
 ORDER BY deletion_id IS NULL, deletion_id, seq
@@ -34,7 +56,9 @@ coalesce((SELECT max(deletion_id) FROM {schema}.job_deletions), 0)
 
 -- name: watch_window :one
 SELECT last_event > {lower_event} OR last_deletion > {lower_deletion}, more IS NOT NULL,
-       coalesce(more - 1, max(last_event, {lower_event})) || ':' || max(last_deletion, {lower_deletion})
+       coalesce(more - 1, max(last_event, {lower_event})) || ':' || max(last_deletion, {lower_deletion}),
+       CASE WHEN more IS NULL THEN (SELECT group_concat(DISTINCT stage) FROM {schema}.job_events
+                                    WHERE event_id > {lower_event} AND event_id <= last_event) END
 FROM (
     SELECT coalesce(CAST(substr(:bound, 1, instr(:bound, ':') - 1) AS INTEGER), {last_event}) AS last_event,
            coalesce(CAST(substr(:bound, instr(:bound, ':') + 1) AS INTEGER), {last_deletion}) AS last_deletion
@@ -58,7 +82,7 @@ WITH changed AS MATERIALIZED (
     FROM {schema}.job_events WHERE event_id > {lower_event} AND event_id <= {upper_event}
       AND job_id = :job_id   -- when: job
     UNION ALL
-    SELECT deletion_id, guild_id, job_id, seq, at, 10, stage, attempt, NULL, operation_id, NULL
+    SELECT deletion_id, guild_id, job_id, seq, at, {DELETED}, stage, attempt, NULL, operation_id, NULL
     FROM {schema}.job_deletions WHERE deletion_id > {lower_deletion} AND deletion_id <= {upper_deletion}
       AND job_id = :job_id   -- when: job
 ), placed AS (
@@ -70,7 +94,7 @@ WITH changed AS MATERIALIZED (
     FROM placed LEFT JOIN {schema}.jobs AS job ON job.job_id = placed.job_id
 )
 SELECT job_id, seq, at, kind, stage, attempt, owner, operation_id, detail,
-       CASE WHEN kind NOT IN (1, 10) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
+       CASE WHEN kind NOT IN ({INSERTED}, {DELETED}) THEN (SELECT before.stage FROM {schema}.job_events AS before WHERE before.job_id = named.job_id AND before.seq = named.seq - 1) END,
        guild, place, life
 FROM named
 WHERE TRUE

@@ -40,7 +40,7 @@ VALUES (
 )
 ON CONFLICT DO NOTHING;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT last_insert_rowid(), 1, {now}, 1, :ready, 0, :operation_id WHERE changes() = 1;
+SELECT last_insert_rowid(), 1, {now}, {INSERTED}, :ready, 0, :operation_id WHERE changes() = 1;
 SELECT job_id FROM {schema}.job_events WHERE event_id = last_insert_rowid() AND changes() = 1
 
 -- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
@@ -75,14 +75,14 @@ SELECT CAST(strftime('%s', 'now') AS INTEGER), {now}, {now}
 -- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
 -- name: record_loaded :one
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + loaded.key)
+SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, :head || printf('%012x', :tail + loaded.key)
 FROM json_each(:job_ids) AS loaded CROSS JOIN {schema}.jobs ON job_id = loaded.value;
 SELECT changes()
 
 -- A run of ids need not be looked up one by one.
 -- name: record_loaded_between :one
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, 1, updated_at, 1, ready, 0, :head || printf('%012x', :tail + job_id - :first)
+SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, :head || printf('%012x', :tail + job_id - :first)
 FROM {schema}.jobs WHERE job_id BETWEEN :first AND :last;
 SELECT changes()
 
@@ -100,7 +100,7 @@ WHERE job_id = :job_id AND ready BETWEEN :lowest AND :highest
   AND {not_done}   -- when: repeated
 ;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, event_seq, updated_at, 2, ready, attempt, :operation_id
+SELECT job_id, event_seq, updated_at, {STAGE}, ready, attempt, :operation_id
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT :job_id WHERE changes() = 1
 
@@ -112,7 +112,7 @@ WHERE job_id = :job_id AND archived IS NOT TRUE
   AND {not_done}   -- when: repeated
 ;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, event_seq, updated_at, 3, ready, attempt, :operation_id
+SELECT job_id, event_seq, updated_at, {ARCHIVED}, ready, attempt, :operation_id
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT :job_id WHERE changes() = 1
 
@@ -134,7 +134,7 @@ INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operatio
 SELECT job_id, event_seq, updated_at, :kind, ready, attempt, :operation_id, :detail
 FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT :job_id WHERE changes() = 1;
-DELETE FROM {schema}.job_checkpoints WHERE job_id = :job_id AND :kind IN (6, 8) AND changes() = 1
+DELETE FROM {schema}.job_checkpoints WHERE job_id = :job_id AND :kind IN ({CANCELLED}, {DECLINED}) AND changes() = 1
 
 -- `fields` says which columns were given, a bit each: NULL is a value like any other.
 -- Progress alone is no event; the counter then stays where it is.
@@ -164,7 +164,7 @@ WHERE job_id = :job_id AND (:token IS NULL OR lease_token = :token)
   AND {not_done}   -- when: repeated
 RETURNING job_id;
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
-SELECT job_id, event_seq, updated_at, 9, ready, attempt, :owner, :operation_id, :detail
+SELECT job_id, event_seq, updated_at, {UPDATED}, ready, attempt, :owner, :operation_id, :detail
 FROM {schema}.jobs WHERE job_id = :job_id AND :event = 1 AND changes() = 1
 
 -- The trigger wrote the line of the deletion; it cannot know whose operation it was.
@@ -285,3 +285,6 @@ FROM {schema}.jobs AS job WHERE job.job_id = :job_id
 
 -- name: stage_counts :many
 SELECT ready, count(*) FROM {schema}.jobs WHERE NOT archived GROUP BY ready ORDER BY ready
+
+-- name: name_counts :many
+SELECT name, count(*) FROM {schema}.jobs WHERE ready = :stage AND NOT archived GROUP BY name

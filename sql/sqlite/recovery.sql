@@ -9,14 +9,14 @@ SELECT job_id FROM {schema}.jobs WHERE {at_work} AND lease_until < {now} LIMIT 1
 -- name: find_unowned :many
 SELECT job_id FROM {schema}.jobs WHERE {at_work} AND lease_token IS NULL ORDER BY +job_id LIMIT :limit
 
--- name: find_leased :many
+-- name: find_working_leases :many
 SELECT job_id, lease_token, lease_until FROM {schema}.jobs WHERE {at_work} AND lease_token IS NOT NULL ORDER BY job_id
 
 -- The events come first, since they know what the jobs were before.
 -- name: recover_jobs :many
 INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
 SELECT job_id, event_seq + 1, {now},
-       CASE outcome WHEN 'failed' THEN 22 WHEN 'cancelled' THEN 6 ELSE 21 END,
+       CASE outcome WHEN 'failed' THEN {INTERRUPTED} WHEN 'cancelled' THEN {CANCELLED} ELSE {RECOVERED} END,
        CASE outcome WHEN 'failed' THEN failed WHEN 'cancelled' THEN cancelled ELSE returns_to END,
        tried, owner, :operation_id,
        printf('interrupted in %s, attempt %d of %d: %s', worked, tried, most,
@@ -42,13 +42,13 @@ FROM (
     LIMIT :limit
 )
 RETURNING job_id, (SELECT ready FROM {schema}.jobs AS was WHERE was.job_id = job_events.job_id),
-          CASE kind WHEN 22 THEN 'failed' WHEN 6 THEN 'cancelled' ELSE 'requeued' END, attempt, owner;
+          CASE kind WHEN {INTERRUPTED} THEN 'failed' WHEN {CANCELLED} THEN 'cancelled' ELSE 'requeued' END, attempt, owner;
 UPDATE {schema}.jobs
-SET ready = event.stage, archived = event.kind <> 21,
-    completed_at = CASE WHEN event.kind <> 21 THEN coalesce(completed_at, {now}) ELSE completed_at END,
-    hold = CASE WHEN event.kind = 21 THEN hold ELSE 0 END,
+SET ready = event.stage, archived = event.kind <> {RECOVERED},
+    completed_at = CASE WHEN event.kind <> {RECOVERED} THEN coalesce(completed_at, {now}) ELSE completed_at END,
+    hold = CASE WHEN event.kind = {RECOVERED} THEN hold ELSE 0 END,
     attempt = event.attempt,
-    error = CASE event.kind WHEN 22 THEN event.detail ELSE error END,
+    error = CASE event.kind WHEN {INTERRUPTED} THEN event.detail ELSE error END,
     lease_token = NULL, lease_owner = NULL, lease_until = NULL,
     event_seq = event_seq + 1, updated_at = {now}
 FROM json_each(:answered) AS answered CROSS JOIN {schema}.job_events AS event

@@ -48,6 +48,7 @@ ONE_DIALECT_ONLY = {
     },
     "postgres": {
         "ping",  # SQLite's is a hop into the thread
+        "notify",  # handles of one process ring each other; other processes look at the file
         "current_transaction",  # a COMMIT inside the process has no answer to lose
         "transaction_status",
         "backend",
@@ -60,7 +61,7 @@ ONE_DIALECT_ONLY = {
 
 # Parts of queries that both have.
 LOCAL_FRAGMENTS = {
-    "now", "next_id", "claim_recorded",
+    "now", "next_id", "claim_recorded", "leases",
     "lower_event", "lower_deletion", "upper_event", "upper_deletion", "last_event", "last_deletion",
     "mark_up_to_edge", "tx_is_ours",
 }  # fmt: skip
@@ -135,8 +136,9 @@ def _query_names(call: ast.Call) -> Iterator[str]:
         and isinstance(call.func.value, ast.Attribute | ast.Name)
         and ast.unparse(call.func.value).endswith("queries")
     )
-    if runs and call.args and isinstance(call.args[0], ast.Constant):
-        yield call.args[0].value
+    first = call.args[0] if runs and call.args else None
+    if isinstance(first, ast.Constant) and isinstance(first.value, str):
+        yield first.value
 
 
 FILTER_VALUES: dict[str, list[Any]] = {

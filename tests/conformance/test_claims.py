@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 from uuid import uuid4
 
@@ -310,12 +310,18 @@ async def test_filters_by_author_leave_nothing_behind(db: JobDb) -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"stage": Stage.DOWNLOADING}, "stage is DOWNLOADING, where no job waits"),
-    ({"stage": Stage.FAILED}, "expected one of QUEUED, DOWNLOADED, ENCODED"),
+    ({"stage": Stage.DOWNLOADING}, "stage is Stage.DOWNLOADING, where no job waits"),
+    ({"stage": Stage.FAILED}, "expected one of Stage.QUEUED, Stage.DOWNLOADED, Stage.ENCODED"),
     ({"stage": 42}, "stage 42 is unknown"),
-    ({"into": Stage.DOWNLOADED}, "into is DOWNLOADED, where nobody works"),
-    ({"into": Stage.UPLOADED}, "expected one of DOWNLOADING, ENCODING, UPLOADING"),
-    ({"stage": Stage.ENCODED, "into": Stage.ENCODING}, "goes no way from ENCODED into ENCODING"),
+    ({"into": Stage.DOWNLOADED}, "into is Stage.DOWNLOADED, where nobody works"),
+    (
+        {"into": Stage.UPLOADED},
+        "expected one of Stage.DOWNLOADING, Stage.ENC",
+    ),
+    (
+        {"stage": Stage.ENCODED, "into": Stage.ENCODING},
+        "no way from Stage.ENCODED into Stage.ENCODING",
+    ),
     ({"limit": 0}, "limit is 0; expected an int from 1 to 1000"),
     ({"limit": 1001}, "limit is 1001"),
     ({"limit": True}, "limit is True"),
@@ -323,7 +329,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"lease": "30"}, "lease is a text"),
     ({"lease": float("nan")}, "lease is nan"),
     ({"names": "copy"}, "names is a text of 4 characters; expected several names"),
-    ({"names": []}, "the number of names is 0"),
+    ({"names": (str(n) for n in count())}, "names has more than 1,000"),
+    ({"names": []}, "names has none; expected 1 to 1,000 names"),
     ({"names": ["a\0"]}, "names is text with a NUL"),
     ({"tags": "gpu"}, "tags is a text of 3 characters"),
     ({"tags": [1]}, "tags is 1"),
@@ -529,3 +536,14 @@ async def test_a_claim_that_goes_to_and_fro_is_held_once(db: JobDb, db_url: str)
             await db.renew_claims([claim])
 
     assert db._leases.held() == [claim]
+
+
+async def test_refreshing_tells_what_is_asked_and_what_was_taken(db: JobDb) -> None:
+    await db.insert_jobs([make_job() for _ in range(3)])
+    kept, asked, taken = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=3)
+    await db.cancel_job(asked.job_id)
+    await db.requeue_job(taken.job_id)
+
+    assert await db.refresh_claims([kept, asked, taken]) == [kept, asked]
+    assert (kept.hold, asked.hold) == (Hold.NONE, Hold.CANCEL)
+    assert taken.lost

@@ -183,6 +183,7 @@ CALLS: list[Callable[[JobDb], Awaitable[object]]] = [
     lambda db: db.set_recovery_policy("fail", name="x"),
     lambda db: db.load_checkpoint(1, stage=Stage.ENCODING),
     lambda db: db.renew_claims([KEPT[0]]),
+    lambda db: db.refresh_claims([KEPT[0]]),
     lambda db: db.finish_job(KEPT[0], Stage.DOWNLOADED),
     lambda db: db.fail_job(KEPT[0], "x"),
     lambda db: db.snooze_job(KEPT[0], 1),

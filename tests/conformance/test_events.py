@@ -41,6 +41,8 @@ async def test_history_tells_everything_that_happened(db: JobDb) -> None:
     assert [one.at for one in events] == sorted(one.at for one in events)
     assert abs((events[0].at - before).total_seconds()) < 60
     assert "Queued → Encoding" in str(events[1])
+    assert (events[1].stage, events[1].previous) == (Stage.ENCODING, Stage.QUEUED)
+    assert "stage=<Stage.ENCODING: 3>" in repr(events[1])
 
 
 async def test_a_job_that_never_was_has_no_history(db: JobDb) -> None:

@@ -21,6 +21,7 @@ from pandora_db import (
     JobEvent,
     LeaseLost,
     Limits,
+    LogLine,
     PandoraDbError,
     Preset,
     Stage,
@@ -141,6 +142,7 @@ async def scenario(store: Store) -> list[object]:
     await note(store.retry_job(first))
     await note(store.decline_job(first, reason="no"))
     await claims_of_the_scenario(store, trace)
+    await children_of_the_scenario(store, trace, job)
     await note(store.archive_job(2))
     await note(store.archive_job(404))
     await note(store.delete_job(3))
@@ -163,6 +165,18 @@ async def scenario(store: Store) -> list[object]:
     trace.lines.append([_plain(row) async for row in store.iter_jobs(page_size=2)])
     await note(store.stage_counts())
     return trace.lines
+
+
+async def children_of_the_scenario(store: Store, trace: Trace, job: Job) -> None:
+    """Children, and what is counted by name."""
+    note = trace.note
+    await note(store.insert_child(404, job, key="a"))
+    child = await note(store.insert_child(2, job.model_copy(update={"job_id": 70}), key="a"))
+    await note(store.insert_child(2, job, key="a"))
+    await note(store.get_children(2))
+    await note(store.get_parent(child))
+    names = await store.name_counts(Stage.QUEUED)
+    trace.lines.append(sorted(names.items(), key=str))
 
 
 async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
@@ -188,7 +202,11 @@ async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
     await note(store.claim_job(ids[4], into=Stage.DOWNLOADING))
     await note(store.claim_job(404, into=Stage.DOWNLOADING))
     trace.lines.append(await store.renew_claims(found) == found)
+    trace.lines.append(await store.refresh_claims(found) == found)
     await note(store.update_job(found[0], progress=0.5))
+    await note(store.append_logs(found[0], [LogLine("a"), LogLine("b", 30, 0.5)]))
+    await note(store.append_logs(found[0], [LogLine("c")], after=2))
+    await note(store.logs(ids[0], after=1))
     await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"x" * 90_000}))
     await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"y" * 900_000}))
     await note(store.save_checkpoint(found[0], {"n": {1, 3}, "raw": b"y" * 900_000}))
@@ -218,7 +236,7 @@ async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
 def test_the_scenario_calls_every_method_of_a_store() -> None:
     names = {
         node.attr
-        for function in (scenario, claims_of_the_scenario)
+        for function in (scenario, claims_of_the_scenario, children_of_the_scenario)
         for node in ast.walk(ast.parse(inspect.getsource(function)))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)

@@ -19,6 +19,7 @@ from pandora_db import (
     NotFound,
     Stage,
     StageKind,
+    TaskStage,
     UnknownCode,
 )
 from pandora_db.testing import insert_job_at, make_job
@@ -158,11 +159,28 @@ async def test_retry_job_refuses_a_job_that_has_not_ended(db: JobDb) -> None:
     for stage in LIVE:
         job_id = await insert_job_at(db, stage)
         before = await row_of(db, job_id)
+        waits = stage is Stage.QUEUED
+        advice = "and waits for a worker already" if waits else r"requeue_job\(\) takes it back"
 
-        with pytest.raises(InvalidTransition, match="has not ended; requeue_job"):
+        with pytest.raises(
+            InvalidTransition, match=f"cannot be retried: it has not ended.*{advice}"
+        ):
             await db.retry_job(job_id)
 
         assert await row_of(db, job_id) == before
+
+    job_id = await insert_job_at(db, Stage.QUEUED)
+    await db.pause_job(job_id)
+    with pytest.raises(InvalidTransition, match=r"resume_job\(\) lets it go on"):
+        await db.retry_job(job_id)
+
+
+async def test_a_move_to_another_pipeline_is_refused_by_its_name(db: JobDb) -> None:
+    job_id = await insert_job_at(db, Stage.QUEUED)
+
+    told = "is Queued and cannot become Queued of the pipeline Task: it stays in its own, .* Encode"
+    with pytest.raises(InvalidTransition, match=told):
+        await db.update_stage(job_id, TaskStage.QUEUED)
 
 
 async def test_requeue_job_takes_a_live_job_to_the_first_stage(db: JobDb) -> None:

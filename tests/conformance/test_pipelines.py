@@ -228,7 +228,7 @@ async def test_another_program_that_lacks_the_pipeline_reads_its_jobs(db: JobDb,
 
     assert (await row_of(db, 5)).ready == 600
     assert await db.stage_counts() == {600: 1}
-    with pytest.raises(UnknownCode, match=r"known are .*100 QUEUED"):
+    with pytest.raises(UnknownCode, match=r"known are .*100 TaskStage\.QUEUED"):
         await db.cancel_job(5)
     await db.archive_job(5)
     assert [event.kind for event in await db.history(5)][-1] is EventKind.ARCHIVED

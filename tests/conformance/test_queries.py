@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pandora_db import InvalidInput, JobDb, JobRow, JobStatus, NotFound, Stage, UnknownCode
-from pandora_db.codecs.stage import STAGES, StageKind
+from pandora_db import InvalidInput, Job, JobDb, JobRow, JobStatus, NotFound, Stage, UnknownCode
 from pandora_db.models.limits import MAX_LIMIT
+from pandora_db.models.stage import STAGES, StageKind
 from pandora_db.testing import insert_job_at, make_job, seed
 
 if TYPE_CHECKING:
@@ -342,10 +342,25 @@ async def test_bad_arguments_of_queries_are_refused_before_any_sql(
 
 async def test_unknown_codes_are_refused_by_name(db: JobDb) -> None:
     calls: list[tuple[Any, str]] = [
-        (db.get_jobs_by_stage(42), "stage 42 is unknown; known are 0 QUEUED"),
+        (db.get_jobs_by_stage(42), "stage 42 is unknown; known are 0 Stage.QUEUED"),
         (db.get_jobs(stage=-1), "stage -1 is unknown"),
         (db.count_jobs(job_type=9), "job_type 9 is unknown; known are 1 ENCODE"),
     ]
     for call, message in calls:
         with pytest.raises(UnknownCode, match=message):
             await call
+
+
+async def test_name_counts_tell_how_many_wait_by_name(db: JobDb) -> None:
+    for name in ("a", "b", "a", None):
+        await db.insert_job(Job(author="mika", name=name))
+    moved = await db.insert_job(Job(author="mika", name="a"))
+    await db.update_stage(moved, Stage.DOWNLOADED)
+    archived = await db.insert_job(Job(author="mika", name="b"))
+    await db.archive_job(archived)
+
+    assert await db.name_counts(Stage.QUEUED) == {"a": 2, "b": 1, None: 1}
+    assert await db.name_counts(Stage.DOWNLOADED) == {"a": 1}
+    assert await db.name_counts(Stage.ENCODED) == {}
+    with pytest.raises(InvalidInput):
+        await db.name_counts(77)

@@ -7,7 +7,6 @@ import gc
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -54,9 +53,12 @@ async def test_recover_takes_back_what_has_lapsed_and_nothing_else(db: JobDb, ra
     assert event.detail is not None
     assert "attempt 1 of 5" in event.detail
     assert db.owner in event.detail
+    assert f"by {db.owner}" not in str(event)  # it did nothing: it was lost
+    assert str(event).count(db.owner) == 1
     assert await db.renew_claims([alive]) == [alive]
     assert [row.job_id for row in await db.get_jobs_by_stage(Stage.QUEUED)] == [waiting]
     assert str(lapsed.job_id) in str(report)
+    assert str(report).endswith("1 job is at work without a lease: left alone")
     assert (await db.recover()).jobs == ()
 
 
@@ -127,7 +129,7 @@ async def test_set_and_get_recovery_policies_for_a_stage_and_a_name(db: JobDb, r
     [
         (("x",), "action is a text"),
         (("fail",), "give a stage or a name"),
-        (("fail", Stage.ENCODED), "into is ENCODED"),
+        (("fail", Stage.ENCODED), "stage is Stage.ENCODED, where nobody works"),
     ],
 )
 async def test_set_recovery_policy_refuses(db: JobDb, arguments: Any, message: str) -> None:
@@ -268,7 +270,6 @@ async def test_a_loss_is_noticed_and_cancels_the_work(db_url: str, db: JobDb) ->
             await asyncio.wait_for(working, 5)
         assert cancelled
         assert claim.lost
-        assert "taken" in await claim.wait_lost()
         with pytest.raises(LeaseLost):
             async with claim:
                 pass
@@ -343,7 +344,8 @@ async def test_a_claim_past_its_deadline_is_not_renewed(db_url: str, raw: Raw) -
     settings: dict[str, Any] = {"lease": 0.4, "heartbeat": 0.1, "sweep": 0.1, "deadline": 0.5}
     async with JobDb.open(db_url, **settings) as db:
         claim = await claimed(db)
-        assert await asyncio.wait_for(claim.wait_lost(), 5) == "its deadline has passed"
+        await wait_until(lambda: claim.lost)
+        assert "its deadline has passed" in str(claim.error())
         await wait_until(lambda: raw("SELECT ready FROM jobs") == [(Stage.DOWNLOADED,)])
 
 
@@ -354,32 +356,9 @@ async def test_renewing_moves_no_deadline(db_url: str) -> None:
         for _ in range(6):
             await asyncio.sleep(0.1)
             await db.renew_claims([claim])
-        assert await asyncio.wait_for(claim.wait_lost(), 5) == "its deadline has passed"
+        await wait_until(lambda: claim.lost)
+        assert "its deadline has passed" in str(claim.error())
         assert await db.renew_claims([claim]) == []
-
-
-async def test_wait_lost_ends_with_the_claim(db: JobDb) -> None:
-    claim = await claimed(db)
-    waiting = asyncio.create_task(claim.wait_lost())
-    await asyncio.sleep(0)
-    await db.finish_job(claim, Stage.ENCODED)
-
-    assert await waiting is None
-    assert await claim.wait_lost() is None
-
-
-async def test_who_waits_for_a_loss_goes_on_when_the_end_is_undone(db: JobDb) -> None:
-    claim = await claimed(db)
-    waiting = asyncio.create_task(claim.wait_lost())
-    await asyncio.sleep(0)
-    with suppress(ZeroDivisionError):
-        async with db.transaction() as tx:
-            await tx.finish_job(claim, Stage.ENCODED)
-            raise ZeroDivisionError
-    await asyncio.sleep(0.01)
-    assert not waiting.done()
-    claim.lose("test")
-    assert await waiting == "test"
 
 
 async def test_close_waits_for_no_threads_of_others(db_url: str) -> None:

@@ -17,8 +17,8 @@ from pandora_db import (
     TaskStage,
     migrations,
 )
-from pandora_db.codecs.stage import STAGES
 from pandora_db.migrations import expected_schema, load_migrations
+from pandora_db.models.stage import STAGES
 from pandora_db.sqlfiles import sql_root
 from pandora_db.testing import make_job
 from tests.support.raw import Raw
@@ -224,6 +224,8 @@ KEYS = {
     "job_deletions": ("deletion_id",),
     "job_ids": ("only_row",),
     "job_checkpoints": ("job_id", "stage", "seq", "part"),
+    "job_children": ("parent_id", "key"),
+    "job_logs": ("job_id", "seq"),
     "lease_tokens": ("only_row",),
     "recovery_policies": ("scope", "key"),
     "stages": ("code",),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pandora_db import EventKind, HandleClosed, InsideTransaction, InvalidInput, JobDb, Stage, Watch
-from pandora_db.services import watch as service
+from pandora_db.services import lookout
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
 
@@ -81,7 +81,7 @@ async def test_watch_goes_on_after_a_cursor_in_another_handle(db: JobDb, db_url:
 
 async def test_watch_in_parts_misses_nothing(db: JobDb, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader far behind, windows of a few events, one transaction larger than a window."""
-    monkeypatch.setattr(service, "WINDOW", 7)
+    monkeypatch.setattr(lookout, "WINDOW", 7)
     async with db.watch() as watch:
         cursor = watch.cursor
         ids = await db.insert_jobs([make_job() for _ in range(40)])
@@ -199,7 +199,7 @@ async def test_watch_refuses_the_cursor_of_another_database(db: JobDb) -> None:
 
 async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
     told = asyncio.Event()
-    undo = db._listen([Stage.DOWNLOADED], told.set)
+    seeker = db._seek([Stage.DOWNLOADED], told.set)
     async with asyncio.timeout(5):
         await told.wait()  # nobody has looked yet
     told.clear()
@@ -211,7 +211,7 @@ async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
     async with asyncio.timeout(5):
         await told.wait()
 
-    undo()
+    seeker.end()
     await wait_until(lambda: db._lookout._task is not None and db._lookout._task.done())
 
 
@@ -227,3 +227,15 @@ async def test_nothing_runs_while_nobody_watches(db: JobDb) -> None:
     async with db.watch() as again:  # and begins anew
         job_id = await db.insert_job(make_job())
         assert [event.job_id for event in await take(again, 1)] == [job_id]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_comes_while_the_last_one_leaves_is_told(db: JobDb, turns: int) -> None:
+    """The reader ends with the last watcher, and takes its time over it."""
+    async with db.watch():
+        pass
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5), db.watch() as events:
+        job_id = await db.insert_job(make_job())
+        assert (await anext(events)).job_id == job_id

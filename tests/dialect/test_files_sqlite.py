@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -53,9 +55,17 @@ async def test_a_new_file_is_its_owners_only(sqlite_path: Path) -> None:
     assert modes == dict.fromkeys(["pandora.db", "pandora.db-wal", "pandora.db-shm"], 0o600)
 
 
-async def test_parent_folders_are_made(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "x.db"
+    told = re.escape(f"there is no folder {path.parent}: make it, or open with make_folders=True")
+    with pytest.raises(ConnectionFailed, match=told):
+        await JobDb.connect(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_parent_folders_are_made_when_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b c" / "ü?#%41.db"
-    async with JobDb.open(path) as db:
+    async with JobDb.open(path, make_folders=True) as db:
         await db.init_schema()
         await db.insert_job(make_job())
 
@@ -155,8 +165,11 @@ async def test_a_damaged_schema_is_a_named_error(filled: Path) -> None:
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFailed, match=r"not a file \("):
         await JobDb.connect(tmp_path)
+    below = Path(__file__) / "below-a-file" / "x.db"
+    with pytest.raises(ConnectionFailed, match=r"there is no folder .*below-a-file"):
+        await JobDb.connect(below)
     with pytest.raises(ConnectionFailed, match="cannot be used"):
-        await JobDb.connect(Path(__file__) / "below-a-file" / "x.db")
+        await JobDb.connect(below, make_folders=True)
 
 
 async def test_a_device_is_no_file() -> None:
@@ -259,3 +272,39 @@ async def test_a_table_that_went_away_is_named(filled: Path) -> None:
             theirs.execute("DROP TABLE jobs")
         with pytest.raises(SchemaMissing, match=r"no such table.*init_schema\(\)"):
             await db.get_active_jobs()
+
+
+_ANOTHER_PROCESS = """
+import asyncio, sys
+from pandora_db import JobDb
+from pandora_db.testing import make_job
+
+async def insert():
+    async with JobDb.open(sys.argv[1], sweep=None) as db:
+        await db.insert_job(make_job(job_id=int(sys.argv[2])))
+
+asyncio.run(insert())
+"""
+
+
+async def test_a_second_handle_takes_no_lock_from_the_first(filled: Path) -> None:
+    """Else the next process to close the file deletes the WAL that the first one writes to."""
+
+    async def another(job_id: int) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _ANOTHER_PROCESS, str(filled), str(job_id)
+        )
+        assert await process.wait() == 0
+
+    async with JobDb.open(filled, sweep=None) as first:
+        async with JobDb.open(filled, sweep=None) as second:
+            await another(1001)
+            await first.insert_job(make_job(job_id=1002))
+            await second.insert_job(make_job(job_id=1003))
+        await first.insert_job(make_job(job_id=1004))
+        await another(1005)
+        found = await first.get_jobs_by_ids(range(1001, 1006))
+        assert [job.job_id for job in found] == [1001, 1002, 1003, 1004, 1005]
+
+    async with JobDb.open(filled, sweep=None) as later:
+        assert len(await later.get_jobs_by_ids(range(1001, 1006))) == 5

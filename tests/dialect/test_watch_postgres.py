@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pandora_db import EventKind, JobDb, Stage
-from pandora_db.services import watch as service
+from pandora_db.services import lookout
 from pandora_db.testing import make_job
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def test_a_job_keeps_its_order_when_the_older_transaction_writes_later(
     url: str, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows end by the number of the transaction; no end may part the events of one job."""
-    monkeypatch.setattr(service, "WINDOW", window)
+    monkeypatch.setattr(lookout, "WINDOW", window)
     async with JobDb.open(url, sweep=None) as db:
         jobs = await db.insert_jobs([make_job() for _ in range(4)])
         async with db.watch() as watch:

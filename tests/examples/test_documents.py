@@ -11,7 +11,7 @@ from tests.examples.blocks import read_blocks, run_blocks
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WITHOUT_CODE = {"index.md", "architecture.md"}
+WITHOUT_CODE = {"index.md", "architecture.md", "benchmarks.md"}
 
 
 @pytest.fixture(params=DOCUMENTS, ids=lambda path: path.name)

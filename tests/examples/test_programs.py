@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+RISK = re.compile(r"is written to by another connection too, and SQLite [\d.]+ can damage")
+"""What an example of several processes tells with a SQLite that is not made for them."""
 
 
 def run_example(name: str, *arguments: str) -> str:
@@ -25,7 +28,8 @@ def run_example(name: str, *arguments: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    told = [line for line in done.stderr.splitlines() if not RISK.search(line)]
+    assert told == []
     return done.stdout
 
 

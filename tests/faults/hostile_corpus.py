@@ -14,7 +14,6 @@ from msgpack import ExtType, packb
 
 from pandora_db import Stage
 from pandora_db.codecs.checkpoint import Place, envelope, types
-from pandora_db.codecs.checkpoint import split as cuts
 from pandora_db.models.limits import MAX_SEGMENT
 from tests.support.checkpoints import SAMPLES, Clip
 
@@ -299,22 +298,22 @@ def _cut_states() -> Iterator[tuple[str, list[bytes]]]:
     text, empty = part(packb(b"\xff\xfe")), part(packb(None))
     for kind in (0, 10, -1, 2**60, None, "x", 1.5, [1]):
         yield f"cut in the way {kind}", [one[0], cut(kind, None, one[1])]
-    for kind in range(cuts.CUT_LIST, cuts.CUT_BYTES + 1):
+    for kind in range(types.CUT_LIST, types.CUT_BYTES + 1):
         yield f"{kind}: a digest is wrong", [one[0], cut(kind, None, bytes(16))]
         yield f"{kind}: half a digest", [one[0], cut(kind, None, one[1][:8])]
         yield f"{kind}: of None", [empty[0], cut(kind, None, empty[1])]
         yield f"{kind}: of list and dict", [one[0], two[0], cut(kind, None, one[1], two[1])]
-    yield "text that is none", [text[0], cut(cuts.CUT_TEXT, None, text[1])]
-    yield "the same key twice", [two[0], two[0], cut(cuts.CUT_DICT, None, two[1], two[1])]
-    yield "the same member twice", [one[0], one[0], cut(cuts.CUT_SET, None, one[1], one[1])]
-    yield "an unknown model", [two[0], cut(cuts.CUT_MODEL, ["os:system", []], two[1])]
-    yield "a model without a name", [two[0], cut(cuts.CUT_MODEL, None, two[1])]
-    yield "one segment too many", [one[0], two[0], cut(cuts.CUT_LIST, None, one[1])]
-    yield "out of order", [two[0], one[0], cut(cuts.CUT_LIST, None, one[1], two[1])]
+    yield "text that is none", [text[0], cut(types.CUT_TEXT, None, text[1])]
+    yield "the same key twice", [two[0], two[0], cut(types.CUT_DICT, None, two[1], two[1])]
+    yield "the same member twice", [one[0], one[0], cut(types.CUT_SET, None, one[1], one[1])]
+    yield "an unknown model", [two[0], cut(types.CUT_MODEL, ["os:system", []], two[1])]
+    yield "a model without a name", [two[0], cut(types.CUT_MODEL, None, two[1])]
+    yield "one segment too many", [one[0], two[0], cut(types.CUT_LIST, None, one[1])]
+    yield "out of order", [two[0], one[0], cut(types.CUT_LIST, None, one[1], two[1])]
     chain = [part(packb([1]))]
     for _ in range(70):
         blob = forge(
-            b"\x91" + _ext(types.CUT, packb([cuts.CUT_LIST, None, chain[-1][1]])),
+            b"\x91" + _ext(types.CUT, packb([types.CUT_LIST, None, chain[-1][1]])),
             flags=0,
             children=1,
         )
@@ -323,15 +322,15 @@ def _cut_states() -> Iterator[tuple[str, list[bytes]]]:
     for what, value in (("dicts", b"\x80"), ("lists", b"\x90"), ("values", b"\xc0")):
         count = MAX_SEGMENT - 5
         blob, digest = part(b"\xdd" + count.to_bytes(4, "big") + value * count)
-        yield f"16 MiB of empty {what}", [blob] * 63 + [cut(cuts.CUT_LIST, None, *[digest] * 63)]
+        yield f"16 MiB of empty {what}", [blob] * 63 + [cut(types.CUT_LIST, None, *[digest] * 63)]
     count = 30_000
     tuples = (b"\xdc" + count.to_bytes(2, "big")) + _ext(types.TUPLE, b"\x90") * count
     blob, digest = part(tuples)
-    yield "many empty tuples", [blob] * 20 + [cut(cuts.CUT_LIST, None, *[digest] * 20)]
+    yield "many empty tuples", [blob] * 20 + [cut(types.CUT_LIST, None, *[digest] * 20)]
     bits = b"\1" + bytes(8) + b"\1" * 65_000
     many = b"\x93" + _ext(types.INT_LIST, bits) * 3
     blob, digest = part(many)
-    yield "many packed ints", [blob] * 60 + [cut(cuts.CUT_LIST, None, *[digest] * 60)]
+    yield "many packed ints", [blob] * 60 + [cut(types.CUT_LIST, None, *[digest] * 60)]
 
 
 _CONTENTS = (_declared, _nested, _extensions, _singles, _keys, _tables, _form, _collisions)

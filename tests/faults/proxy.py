@@ -36,7 +36,10 @@ class Plan:
 
 
 class Proxy:
-    """`proxy.dsn` leads through it; `arm` says where it fails, `heal` that it works again."""
+    """`proxy.dsn` leads through it; `arm` says where it fails, `heal` that it works again.
+
+    `delay` is the seconds that everything takes on its way, once in each direction.
+    """
 
     def __init__(self, dsn: str) -> None:
         parts = conninfo_to_dict(dsn)
@@ -51,6 +54,7 @@ class Proxy:
         self._silent: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._left = 0
         self.refusing = False
+        self.delay = 0.0
         self.seen = {UP: 0, DOWN: 0}
         self.cuts = 0
 
@@ -125,6 +129,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 plan = self._plan
                 if not self._left or plan.direction != direction:
                     self.seen[direction] += len(data)

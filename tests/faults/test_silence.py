@@ -200,3 +200,26 @@ async def test_a_silent_heartbeat_costs_a_living_worker_no_lease(migrated_dsn: s
             await asyncio.sleep(0.1)
             assert not await other.has_lapsed()
         await worker.finish_job(claim, Stage.DOWNLOADED)
+
+
+async def test_one_short_lease_costs_the_others_none_on_a_slow_line(migrated_dsn: str) -> None:
+    """How long the heartbeat waits for an answer follows from the leases that it asks about."""
+    async with (
+        Proxy(migrated_dsn) as proxy,
+        JobDb.open(proxy.dsn, lease=3.0, heartbeat=0.5, sweep=None) as worker,
+        JobDb.open(migrated_dsn, sweep=None) as other,
+    ):
+        ids = await worker.insert_jobs([make_job("short"), make_job("long")])
+        short = await worker.claim_job(ids[0], into=Stage.DOWNLOADING, lease=0.6)
+        long = await worker.claim_job(ids[1], into=Stage.DOWNLOADING)
+        assert short
+        assert long
+        await asyncio.sleep(0.7)  # it beats
+        proxy.delay = 0.1  # an answer takes 0.2 s
+
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            await other.recover()
+        assert not long.lost
+        stages = [job.ready for job in await other.get_jobs_by_ids(ids)]
+        assert stages == [Stage.QUEUED, Stage.DOWNLOADING]

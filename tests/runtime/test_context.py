@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pandora_db import InvalidInput, Job, JobDb, Stage
+from pandora_db import ConnectionFailed, InvalidInput, Job, JobDb, Stage
 from pandora_db.runtime import JobContext, Progress
 from tests.support.handlers import FAST, one_stage, row_of, run_one
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,80 @@ async def test_each_job_has_a_folder(db: JobDb, tmp_path: Path) -> None:
     assert (tmp_path / "jobs" / str(job_id) / "part").read_text() == "x"
     row = await run_one(db, handler, retry_in=0)
     assert "data_root" in ((await row_of(db, row.job_id)).error or "")
+
+
+async def test_the_log_of_a_job_is_kept_in_few_writes(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    append = db.append_logs
+
+    async def counted(claim: Any, lines: Any, **options: Any) -> int:
+        listed = list(lines)
+        writes.append(len(listed))
+        return await append(claim, listed, **options)
+
+    monkeypatch.setattr(db, "append_logs", counted)
+
+    async def handler(ctx: JobContext) -> None:
+        for number in range(300):
+            ctx.log(f"line {number}")
+            await asyncio.sleep(0)
+        ctx.warn("odd")
+        if ctx.attempt == 1:
+            raise OSError("broken")
+
+    row = await run_one(db, handler, retry_in=0.0, progress_every=60.0)
+    lines = await db.logs(row.job_id, limit=1000)
+
+    assert [line.message for line in lines] == [*(f"line {n}" for n in range(300)), "odd"] * 2
+    assert [line.seq for line in lines] == list(range(1, 603))
+    assert {line.attempt for line in lines} == {1, 2}
+    assert [line.level for line in lines if line.message == "odd"] == [logging.WARNING] * 2
+    assert len(writes) <= 6, "per attempt: where the log stands, one at once, one at the end"
+
+
+async def test_a_job_that_says_very_much_is_cut_before_it_is_written(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        for number in range(5000):
+            ctx.log(f"line {number}")
+
+    row = await run_one(db, handler)
+    lines = await db.logs(row.job_id, limit=2000)
+
+    assert [line.message for line in lines] == [f"line {n}" for n in range(4000, 5000)]
+    assert [line.seq for line in lines] == list(range(4001, 5001))
+
+
+async def test_the_log_is_written_with_the_next_lines_when_the_database_was_away(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = db.append_logs
+    failures = [ConnectionFailed("gone", target="here") for _ in range(2)]
+
+    async def failing(claim: Any, lines: Any, **options: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return await append(claim, lines, **options)
+
+    monkeypatch.setattr(db, "append_logs", failing)
+
+    async def handler(ctx: JobContext) -> None:
+        for number in range(3):
+            ctx.log(f"line {number}")
+            await wait_until(lambda number=number: len(failures) <= max(0, 1 - number))
+
+    row = await run_one(db, handler, progress_every=0.01)
+    assert [line.message for line in await db.logs(row.job_id)] == ["line 0", "line 1", "line 2"]
+
+
+@pytest.mark.parametrize("wrong", [(5,), ("text", -1), ("text", True)])
+async def test_a_line_that_is_none_is_refused_where_it_is_said(db: JobDb, wrong: Any) -> None:
+    async def handler(ctx: JobContext) -> None:
+        ctx.log("before")
+        with pytest.raises(InvalidInput):
+            ctx.log(*wrong)
+        ctx.log("after")
+
+    row = await run_one(db, handler)
+    assert [line.message for line in await db.logs(row.job_id)] == ["before", "after"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pandora_db import (
     ExecutionFailed,
+    HandleClosed,
     Interrupted,
     InvalidInput,
     InvalidTransition,
@@ -197,7 +198,7 @@ async def test_unknown_names_wait_and_are_reported(
             info = await jobs.get_job_info(empty)
     assert info is not None
     assert "has no parameters" in (info.error or "")
-    assert "1 jobs called 'later' wait" in caplog.text
+    assert "jobs called 'later' wait (1)" in caplog.text
 
 
 async def test_state_of_a_newer_version_fails_the_attempt_and_says_so(db: JobDb) -> None:
@@ -214,7 +215,7 @@ async def test_state_of_a_newer_version_fails_the_attempt_and_says_so(db: JobDb)
 
 async def test_what_is_known_is_listed(db: JobDb) -> None:
     jobs = JobManager(db, REGISTRY)
-    assert [kind.name for kind in jobs.list_job_types()] == ["copy", "once", "wrong"]
+    assert [kind.name for kind in jobs.list_job_types()] == ["copy", "once", "steady", "wrong"]
     assert jobs.get_job_schema("copy") is not None
     assert jobs.get_job_schema("index") is None
     assert await jobs.list_jobs() == []
@@ -236,3 +237,80 @@ async def test_what_cannot_be_dispatched_is_refused_and_changes_nothing(db: JobD
     with pytest.raises(InvalidInput):
         await jobs.dispatch(Copy(total=1), delay=-1)
     assert await jobs.list_jobs() == []
+
+
+async def test_a_result_is_awaited_without_looking_again_and_again(
+    db: JobDb, db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = db.get_jobs_by_ids
+
+    async def counted(ids: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look(ids)
+
+    monkeypatch.setattr(db, "get_jobs_by_ids", counted)
+    handle = await JobManager(db, REGISTRY).dispatch(Copy(total=60, slow=True))
+    async with JobDb.open(db_url) as other, JobManager(other, REGISTRY, **OPTIONS):
+        assert await handle.result(20) == FileCopyOutput(copied_count=60, total_bytes=0)
+
+    events = await db.history(handle.id)
+    assert looks <= len(events) + 2
+
+
+async def test_a_result_that_is_awaited_of_a_closed_handle_is_an_error(db_url: str) -> None:
+    async with JobDb.open(db_url) as db:
+        await db.init_schema()
+        handle = await JobManager(db, REGISTRY).dispatch(Copy(total=1))
+        waiting = asyncio.ensure_future(handle.result())
+        await asyncio.sleep(0.1)
+    with pytest.raises(HandleClosed):
+        await asyncio.wait_for(waiting, 5)
+
+
+@REGISTRY.job(name="steady", resumable=False)
+class Steady(BaseModel):
+    async def run(self, _ctx: JobContext) -> None:
+        seen.append(("steady", 0))
+        while not go:
+            await asyncio.sleep(0.005)
+
+
+go: list[bool] = []
+
+
+async def test_the_pause_of_a_running_job_that_is_not_resumable_is_refused(db: JobDb) -> None:
+    go.clear()
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Steady())
+        await wait_until(lambda: seen)
+        before = await db.history(handle.id)
+        with pytest.raises(InvalidTransition, match="steady is not resumable"):
+            await jobs.pause_job(handle.id)
+        assert await db.history(handle.id) == before
+        go.append(True)
+        await handle.result(10)
+
+    waiting = await JobManager(db, REGISTRY).dispatch(Steady())
+    assert await JobManager(db, REGISTRY).pause_job(waiting.id) is True
+
+
+async def test_a_manager_starts_beside_very_many_jobs_without_reading_them(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(author="mika", job_type=JobType.TASK, ready=TaskStage.QUEUED, name="unknown")
+    await db.insert_jobs([job] * 3000)
+    await db.insert_job(Job(author="mika", job_type=JobType.TASK, ready=TaskStage.QUEUED))
+    rows = 0
+    read = db._session.read
+
+    async def counted(name: str, *args: Any) -> Any:
+        nonlocal rows
+        found = await read(name, *args)
+        rows += len(found)
+        return found
+
+    monkeypatch.setattr(db._session, "read", counted)
+    assert await JobManager(db, REGISTRY).unknown_jobs() == {"unknown": 3000, "": 1}
+    assert rows == 2

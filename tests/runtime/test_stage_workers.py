@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from pandora_db import (
     JobDb,
     JobStatus,
     Limits,
+    Settings,
     Stage,
 )
 from pandora_db.runtime import Cancelled, Done, Fail, JobContext, Pipeline, Progress, Snooze
@@ -305,3 +307,74 @@ async def test_a_worker_wakes_for_a_job_of_another_process(db: JobDb, db_url: st
         await asyncio.sleep(1.5)  # the pause before the next look has grown
         await other.insert_job(Job(author="mika"))
         await asyncio.wait_for(begun.wait(), 1.0)
+
+
+async def test_wait_idle_waits_for_what_a_dead_worker_has_and_does_it(
+    db_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its lease lies there until it runs out, and nobody renews it."""
+    done: list[int] = []
+
+    async def handler(ctx: JobContext) -> None:
+        done.append(ctx.job_id)
+
+    settings = Settings(lease=1.5, heartbeat=0.3, sweep=None)
+    async with JobDb.open(db_url, settings=settings) as db:
+        await db.init_schema()
+        job_id = await db.insert_job(Job(author="mika"))
+        claim = await db.claim_job(job_id, into=Stage.DOWNLOADING)
+        assert claim is not None
+        claim.lose("as if its process were killed")  # renewed no more
+        with caplog.at_level(logging.INFO, "pandora_db"):
+            async with one_stage(handler).running(db, **FAST) as crew:
+                async with asyncio.timeout(20):
+                    await crew.wait_idle()
+
+    assert done == [job_id]
+    assert "1 jobs are at work elsewhere: they come here if their leases run out" in caplog.text
+    assert "1 jobs are at work elsewhere: waiting until" in caplog.text
+    assert f"recovered job {job_id}" in caplog.text
+
+
+async def test_wait_idle_does_not_wait_for_a_worker_that_lives(db_url: str) -> None:
+    async def handler(_ctx: JobContext) -> None: ...
+
+    settings = Settings(lease=60.0, heartbeat=0.2)
+    async with (
+        JobDb.open(db_url, settings=settings) as db,
+        JobDb.open(db_url, settings=settings) as other,
+    ):
+        await db.init_schema()
+        job_id = await db.insert_job(Job(author="mika"))
+        claim = await other.claim_job(job_id, into=Stage.DOWNLOADING)
+        assert claim is not None
+        async with one_stage(handler).running(db, **FAST) as crew:
+            async with asyncio.timeout(10):
+                await crew.wait_idle()
+        assert (await row_of(db, job_id)).ready == Stage.DOWNLOADING
+        await other.release_job(claim)
+
+
+async def test_a_pause_that_cannot_be_met_is_taken_back(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = asyncio.Event()
+
+    async def handler(_ctx: JobContext) -> None:
+        await go.wait()
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(handler, resumable=False).running(db, **FAST) as crew:
+        await wait_until(lambda: crew.running)
+        assert await db.pause_job(job_id) is False
+
+        async def taken_back() -> bool:
+            return EventKind.RESUMED in await kinds(db, job_id)
+
+        await wait_until(taken_back, timeout=5)
+        assert (await row_of(db, job_id)).hold == 0
+        go.set()
+        await crew.wait_idle()
+
+    assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
+    assert f"job {job_id} is not resumable: it is not paused" in caplog.text

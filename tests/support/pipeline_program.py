@@ -24,6 +24,7 @@ async def download(ctx: JobContext) -> None:
 async def encode(ctx: JobContext) -> None:
     """Counts in its checkpoint."""
     state = await ctx.load_checkpoint() or {"next": 0}
+    ctx.progress(state["next"] / 5)  # a kill may have come between the last state and its progress
     while state["next"] < 5:
         await ctx.check_interrupt()
         await asyncio.sleep(0.01)

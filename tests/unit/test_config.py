@@ -44,8 +44,10 @@ def test_defaults() -> None:
         "max_pending": 10_000,
         "max_batch": 500,
         "synchronous": "full",
+        "make_folders": False,
         "schema": "public",
         "pgbouncer": False,
+        "notify": True,
         "application_name": "pandora_db",
     }
 
@@ -85,6 +87,7 @@ def test_only_wait_for_server_may_be_zero() -> None:
         ("schema", "public\n"),
         ("schema", 'a"b'),
         ("pgbouncer", 1),
+        ("notify", 1),
         ("pgbouncer", "yes"),
         ("application_name", ""),
         ("application_name", "a" * 64),

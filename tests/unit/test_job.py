@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from pandora_db import Backoff, Limits, Settings
 from pandora_db.codecs.job import JOB_COLUMNS, encode_job
 from pandora_db.errors import InvalidInput, UnknownCode
 from pandora_db.models import Concat, Job, JobType, Preset, Stage
@@ -312,6 +314,26 @@ def test_encode_job_checks_a_config_that_was_changed_later() -> None:
     job.config["x"] = float("inf")
     with pytest.raises(InvalidInput, match=r"config\.x is inf"):
         encode_job(job)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [(Job, "author"), (Limits, "stage"), (Backoff, "first"), (Settings, "pool_min")],
+)
+def test_fields_are_given_by_name(kind: Any, first: str) -> None:
+    told = f"{kind.__name__} takes its fields by name: {kind.__name__}({first}=…)"
+    with pytest.raises(InvalidInput) as caught:
+        kind(8)
+    assert str(caught.value) == told
+
+
+def test_the_signature_shows_plain_types() -> None:
+    shown = str(inspect.signature(Job))
+    assert shown.startswith("(*, author: str, link: str = '', preset: ")
+    assert "guild_id: int | None = None" in shown
+    assert "tags: tuple[str, ...] = ()" in shown
+    assert "Annotated" not in shown
+    assert "schema: str = 'public'" in str(inspect.signature(Settings))
 
 
 texts = st.text(st.characters(), max_size=300) | st.sampled_from(["", "\0", "\ud800", "\u202e x"])

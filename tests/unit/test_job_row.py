@@ -152,6 +152,26 @@ def test_key_and_text() -> None:
     assert str(ROW._replace(ready=42)) == "job 7 · by mika · stage 42"
 
 
+@pytest.mark.parametrize(
+    ("ready", "hold", "text"),
+    [
+        (2, Hold.PAUSE, "Downloaded · paused"),
+        (3, Hold.PAUSE, "Encoding · to be paused"),
+        (3, Hold.CANCEL, "Encoding · to be cancelled"),
+        (42, Hold.PAUSE, "stage 42 · paused"),
+        (2, 9, "Downloaded · hold 9"),
+    ],
+)
+def test_what_was_asked_of_a_job_is_in_its_text(ready: int, hold: int, text: str) -> None:
+    assert str(ROW._replace(ready=ready, hold=hold)) == f"job 7 · by mika · {text}"
+
+
+def test_the_error_of_a_job_is_in_its_text_by_its_beginning() -> None:
+    failed = ROW._replace(ready=7, error="OSError: no space left\non /srv")
+    assert str(failed) == "job 7 · by mika · Failed · OSError: no space left"
+    assert str(failed._replace(error="x" * 81)).endswith(f"Failed · {'x' * 80}…")
+
+
 @pytest.mark.parametrize("record", [JobRow, JobEvent])
 def test_type_hints_resolve(record: type) -> None:
     assert get_type_hints(record)
@@ -160,7 +180,8 @@ def test_type_hints_resolve(record: type) -> None:
 def test_event_text() -> None:
     event = JobEvent(7, 3, AT, EventKind.STAGE, 3, 1, "worker-1", uuid4(), "override", 2)
     assert str(event) == (
-        "#3 2026-11-20 12:00:00+00:00 stage Downloaded → Encoding by worker-1 (override)"
+        "#3 2026-11-20 12:00:00+00:00 stage Downloaded → Encoding in attempt 1 by worker-1 "
+        "(override)"
     )
     assert str(JobEvent(7, 1, AT, EventKind.CANCEL_REQUESTED)) == (
         "#1 2026-11-20 12:00:00+00:00 cancel requested"

@@ -12,7 +12,6 @@ from uuid import UUID
 from msgpack import ExtType, Packer, unpackb
 from pydantic import BaseModel
 
-from pandora_db.codecs.checkpoint import split as cuts
 from pandora_db.codecs.checkpoint import types
 from pandora_db.codecs.checkpoint.classes import NoSuchClass, build_model, find_class
 from pandora_db.codecs.checkpoint.envelope import DIGEST, SEGMENT, Opened, Place, corrupt, open_blob
@@ -236,7 +235,7 @@ class _Joining:
             raise _BadPayloadError(_MISSING)
         self._next += count
         parts = [part.value for part in taken]
-        if kind == cuts.CUT_MODEL:
+        if kind == types.CUT_MODEL:
             name, unset = meta
             value: Any = self._build(name, unset, _merge(parts))
         else:
@@ -275,21 +274,21 @@ _CONTAINERS: dict[int, Callable[[_Joining, bytes], object]] = {
 
 def _assemble(kind: int, parts: list[Any]) -> Any:  # noqa: ANN401, PLR0911
     match kind:
-        case cuts.CUT_LIST:
+        case types.CUT_LIST:
             return list(_chain(parts))
-        case cuts.CUT_TUPLE:
+        case types.CUT_TUPLE:
             return tuple(_chain(parts))
-        case cuts.CUT_SET:
+        case types.CUT_SET:
             return _set(list(_chain(parts)))
-        case cuts.CUT_FROZENSET:
+        case types.CUT_FROZENSET:
             return frozenset(_set(list(_chain(parts))))
-        case cuts.CUT_PAIRS:
+        case types.CUT_PAIRS:
             return _pairs(list(_chain(parts)))
-        case cuts.CUT_DICT:
+        case types.CUT_DICT:
             return _merge(parts)
-        case cuts.CUT_TEXT:
+        case types.CUT_TEXT:
             return b"".join(parts).decode()
-        case cuts.CUT_BYTES:
+        case types.CUT_BYTES:
             return b"".join(parts)
         case _:
             raise _BadPayloadError("it is cut in an unknown way")

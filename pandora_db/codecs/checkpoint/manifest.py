@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from pandora_db.codecs.checkpoint.envelope import MANIFEST, Place, corrupt, open_blob, seal
 from pandora_db.models.checks import check_int
-from pandora_db.models.limits import MAX_ID, MAX_SEGMENTS
+from pandora_db.models.limits import MAX_ID, MAX_SEGMENTS, MAX_VERSION
 
 _ENTRY = struct.Struct(">QI16s")
-_MAX_VERSION = 2**31 - 1
 
 
 class Entry(NamedTuple):
@@ -24,7 +23,7 @@ class Entry(NamedTuple):
 
 def encode_manifest(entries: Sequence[Entry], *, version: int, place: Place) -> bytes:
     """The blob that lists the segments, in the order in which `join_state` wants them."""
-    check_int(version, "version", 0, _MAX_VERSION)
+    check_int(version, "version", 0, MAX_VERSION)
     check_int(len(entries), "entries", 1, MAX_SEGMENTS)
     payload = b"".join(_ENTRY.pack(*entry) for entry in entries)
     return seal(payload, kind=MANIFEST, version=version, place=place)[1]

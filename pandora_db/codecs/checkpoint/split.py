@@ -48,7 +48,20 @@ from pandora_db.codecs.checkpoint.runs import (
     one_batch,
 )
 from pandora_db.codecs.checkpoint.survey import CONTAINER_ITEMS, NATIVE_KEYS, Survey
-from pandora_db.codecs.checkpoint.types import CUT, INT_LIST, Odd
+from pandora_db.codecs.checkpoint.types import (
+    CUT,
+    CUT_BYTES,
+    CUT_DICT,
+    CUT_FROZENSET,
+    CUT_LIST,
+    CUT_MODEL,
+    CUT_PAIRS,
+    CUT_SET,
+    CUT_TEXT,
+    CUT_TUPLE,
+    INT_LIST,
+    Odd,
+)
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_int
 from pandora_db.models.limits import (
@@ -56,17 +69,8 @@ from pandora_db.models.limits import (
     MAX_CHECKPOINT_DEPTH,
     MAX_CHECKPOINT_ITEMS,
     MAX_SEGMENTS,
+    MAX_VERSION,
 )
-
-CUT_LIST: Final = 1
-CUT_TUPLE: Final = 2
-CUT_SET: Final = 3
-CUT_FROZENSET: Final = 4
-CUT_DICT: Final = 5
-CUT_PAIRS: Final = 6
-CUT_MODEL: Final = 7
-CUT_TEXT: Final = 8
-CUT_BYTES: Final = 9
 
 ONE_SEGMENT: Final = 65_536
 """A value in a run that packs to more is cut; what packs to less is one segment."""
@@ -79,7 +83,6 @@ _EXTENSION = 48  # a value of an extension type takes as long to unpack as so ma
 _FEW = 16
 _SLICE = 0.001
 _STATE = "state"
-_MAX_VERSION = 2**31 - 1
 _CUTTABLE: Final = frozenset({list, tuple, set, frozenset, dict, str, bytes})
 _NUMERIC: Final = frozenset({int, float, bool})
 _LISTS: dict[type, int] = {list: CUT_LIST, tuple: CUT_TUPLE}
@@ -113,7 +116,7 @@ async def split_state(state: object, *, version: int, place: Place) -> list[Segm
     Raises:
         InvalidInput: something in it cannot be stored; the message has the path to it.
     """
-    check_int(version, "version", 0, _MAX_VERSION)
+    check_int(version, "version", 0, MAX_VERSION)
     numbers: dict[str, count[int]] = {}
     return [
         Segment(name, next(numbers.setdefault(name, count())), digest, blob)

@@ -40,6 +40,16 @@ INT_FROZENSET: Final = 23
 UUID_LIST: Final = 24
 TABLE: Final = 25
 CUT: Final = 26
+# What a cut stands for, see `split`.
+CUT_LIST: Final = 1
+CUT_TUPLE: Final = 2
+CUT_SET: Final = 3
+CUT_FROZENSET: Final = 4
+CUT_DICT: Final = 5
+CUT_PAIRS: Final = 6
+CUT_MODEL: Final = 7
+CUT_TEXT: Final = 8
+CUT_BYTES: Final = 9
 
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local times are counted from it, whatever the zone

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -20,7 +21,9 @@ from pandora_db.drivers.postgres.bell import PostgresBell
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
+from pandora_db.drivers.postgres.listener import Listener
 from pandora_db.drivers.postgres.migrator import PostgresMigrator
+from pandora_db.drivers.postgres.notifier import Notifier, channel, makes_events
 from pandora_db.drivers.postgres.pool import Pool
 from pandora_db.drivers.postgres.pulse import PostgresPulse
 from pandora_db.drivers.postgres.transaction import PostgresTransaction, bound
@@ -51,6 +54,7 @@ class PostgresDriver:
         self._address = target
         self._target = target.describe()
         self._lanes: dict[str, Lane] = {}
+        self._notifier: Notifier | None = None
 
     async def open(self) -> None:
         """Connect, waiting up to `wait_for_server` for a server that is still starting.
@@ -58,7 +62,11 @@ class PostgresDriver:
         Raises:
             ConnectionFailed: no server, a wrong password, no such database.
         """
-        self._pool = Pool(self._connect, self.queries, self._settings, self._target)
+        settings = self._settings
+        self._pool = Pool(self._connect, self.queries, settings, self._target)
+        if settings.notify:
+            self._notifier = Notifier(self._pool, self.queries, settings.schema)
+            self._pool.notifier = self._notifier
         deadline = time.monotonic() + self._settings.wait_for_server
         try:
             while not await self._reached(deadline):
@@ -126,6 +134,8 @@ class PostgresDriver:
             async with asyncio.timeout_at(deadline):
                 for lane in self._lanes.values():
                     await lane.drain()
+                if self._notifier is not None:
+                    await self._notifier.close()
         except BaseException as error:
             for lane in self._lanes.values():
                 lane.abandon()
@@ -257,7 +267,7 @@ class PostgresDriver:
         except LOST as error:
             self._pool.lose(connection)
             raise _Lost(connection) from error
-        if rows:
+        if rows and makes_events(text):
             self._pool.committed()
         return rows
 
@@ -265,9 +275,18 @@ class PostgresDriver:
         """See `Driver.pulse`."""
         return PostgresPulse(self._connect, self.queries, self._target)
 
-    def bell(self, ring: Callable[[], None]) -> PostgresBell:
+    def bell(
+        self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]
+    ) -> PostgresBell:
         """See `Driver.bell`."""
-        return PostgresBell(self._pool, ring)
+        notifier = self._notifier
+        if notifier is None or self._settings.pgbouncer:  # there LISTEN would be another client's
+            return PostgresBell(self._pool, ring, None)
+        name, ping = channel(self._settings.schema), self.queries.get("ping").text
+        listen = partial(
+            Listener, self._connect, name, notifier.sender, ping, ring=ring, arrive=arrive
+        )
+        return PostgresBell(self._pool, ring, listen)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction at READ COMMITTED on a connection of its own."""
@@ -291,14 +310,20 @@ class PostgresDriver:
                         yield transaction
                     failure, number, server = await finish(self._commit(transaction))
                 except BaseException:
-                    await finish(transaction.roll_back())
+                    if not transaction.committed:
+                        await finish(transaction.roll_back())
                     raise
                 finally:
                     transaction.over = True
                     self._pool.committed()
                 if failure is not None and number is not None:
                     self._pool.discard(connection)
-                    await self._find_commit(number, server, connection, failure)
+                    try:
+                        await self._find_commit(number, server, connection, failure)
+                    except ConnectionFailed:
+                        transaction.committed = False
+                        raise
+                transaction.committed = True
                 return
 
     async def _commit(
@@ -310,7 +335,9 @@ class PostgresDriver:
         try:
             await transaction.run("COMMIT")
         except ConnectionFailed as error:
+            transaction.committed = None
             return error, number, server
+        transaction.committed = True
         return None, number, server
 
     async def _find_commit(

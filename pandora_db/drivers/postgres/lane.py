@@ -23,6 +23,7 @@ from pandora_db.config import Settings
 from pandora_db.drivers.base import REPEATED, Args, Row
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
+from pandora_db.drivers.postgres.notifier import makes_events
 from pandora_db.drivers.room import Room
 from pandora_db.errors import HandleClosed, OutcomeUnknown, PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Catalogue
@@ -39,6 +40,7 @@ _WORTH_A_FLIGHT = 20
 # Where others keep the server busy too (claims beside the ends of claims, say), one large flight
 # gets 1.1 times as much done as several small ones. They count as busy for so many flights.
 _COMPANY = 8
+_STAGES = ("ready", "stage")  # the parameters that say where a job comes to
 Outcome = Row | PandoraDbError | None
 
 
@@ -68,6 +70,8 @@ class Lane:
     def __init__(self, queries: Catalogue, name: str, pool: Pool, settings: Settings) -> None:
         query = queries.get(name)
         self._text = query.text
+        self._makes_events = makes_events(query.text)
+        self._stage = next((one for one in _STAGES if one in query.parameters), None)
         self._bind = query.statements[0].bind
         again = queries.get(name, REPEATED & queries.flags(name))
         self._text_again = again.text
@@ -141,7 +145,8 @@ class Lane:
             raise
         else:
             self._pool.give(connection)
-            self._pool.committed()
+            if self._makes_events:
+                self._pool.committed(self._stages_of((args,)))
             return rows[0][1:] if rows else None
         finally:
             self._alone = False
@@ -313,11 +318,16 @@ class Lane:
         bind = self._bind_again if repeated else self._bind
         columns = as_columns([bind(call.args) for call in batch])
         rows = await connection.fetch(self._text_again if repeated else self._text, *columns)
-        self._pool.committed()
+        if self._makes_events:
+            self._pool.committed(self._stages_of(call.args for call in batch))
         outcomes: list[Outcome] = [None] * len(batch)
         for row in rows:
             outcomes[row[0] - 1] = row[1:]
         return outcomes
+
+    def _stages_of(self, calls: Iterable[Args]) -> set[int]:
+        stage = self._stage
+        return set() if stage is None else {args[stage] for args in calls}
 
     def _give_up(self, call: _Call, failure: Exception) -> PandoraDbError:
         if call.lost is not None:

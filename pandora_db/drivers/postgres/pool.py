@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -23,6 +23,8 @@ from pandora_db.models.health import PoolUse
 from pandora_db.sqlfiles import Catalogue
 
 if TYPE_CHECKING:
+    from pandora_db.drivers.postgres.notifier import Notifier
+
     Connection = asyncpg.Connection[asyncpg.Record]
 
 log = logging.getLogger("pandora_db")
@@ -43,7 +45,8 @@ class Pool:
     ) -> None:
         self.target = target
         self.taken = 0  # how often a connection was, by anybody
-        self.on_commit: Callable[[], None] | None = None
+        self.on_commit: Callable[[], None] | None = None  # of what others may watch
+        self.notifier: Notifier | None = None
         self._connect = connect
         self._queries = queries
         self._settings = settings
@@ -77,10 +80,12 @@ class Pool:
         while len(self._born) < self._settings.pool_min:
             self.give(await self._wait(self._loop.create_future()))
 
-    def committed(self) -> None:
-        """To be called after each commit of anything."""
+    def committed(self, stages: Iterable[int] = ()) -> None:
+        """To be called after each commit that others may watch; where jobs came to, if known."""
         if self.on_commit is not None:
             self.on_commit()
+        if self.notifier is not None:
+            self.notifier.tell(stages)
 
     def try_take(self) -> Connection | None:
         """An idle connection, if there is one and nobody waits for it."""
@@ -124,9 +129,14 @@ class Pool:
             raise
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection, None]:
-        """A connection that goes back afterwards, or is thrown away when its state is not sure."""
+    async def connection(self, *, counted: bool = True) -> AsyncGenerator[Connection, None]:
+        """A connection that goes back afterwards, or is thrown away when its state is not sure.
+
+        `counted` says whether it counts in `taken`.
+        """
         connection = await self.take()
+        if not counted:
+            self.taken -= 1
         try:
             yield connection
         except Exception as error:

@@ -10,6 +10,7 @@ import asyncpg
 
 from pandora_db.drivers.base import Args, Row
 from pandora_db.drivers.postgres.errors import LOST, translate
+from pandora_db.errors import ConnectionFailed
 from pandora_db.sqlfiles import Catalogue
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class PostgresPulse:
         self._connection: Connection | None = None
 
     def run(self, name: str, args: Args, seconds: float) -> Sequence[Row]:
-        """See `Pulse.run`; a line that has gone silent is given up for a new one."""
+        """See `Pulse.run`; a connection that gives no answer in time may only be slow."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         query = self._queries.get(name)
@@ -44,8 +45,12 @@ class PostgresPulse:
             except TimeoutError as error:
                 raise translate(error, self._target) from error
         try:
-            rows = await self._connection.fetch(text, *values, timeout=seconds)
-            return cast("list[Row]", rows)
+            async with asyncio.timeout(seconds):  # asyncpg's own leaves out what it waits for first
+                return cast("list[Row]", await self._connection.fetch(text, *values))
+        except TimeoutError as error:
+            raise ConnectionFailed(
+                f"no answer within {seconds:g} s", target=self._target
+            ) from error
         except LOST as error:
             self._connection.terminate()
             self._connection = None

@@ -42,6 +42,7 @@ class PostgresTransaction:
         self._cancelled = False
         self._pid = os.getpid()
         self.over = False
+        self.committed: bool | None = False
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> Sequence[Row]:
         """See `Session.read`."""
@@ -165,6 +166,7 @@ class PostgresTransaction:
                 raise
             else:
                 await inner.run(f"RELEASE {name}")
+                inner.committed = True
             finally:
                 inner.over = True
 

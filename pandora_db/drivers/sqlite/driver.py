@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.migrator import SqliteMigrator
+from pandora_db.drivers.sqlite.neighbours import Neighbours
 from pandora_db.drivers.sqlite.pulse import SqlitePulse
+from pandora_db.drivers.sqlite.rivals import Rivals
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
 from pandora_db.drivers.tasks import finish, settle
@@ -67,7 +69,10 @@ class SqliteDriver:
             StorageReadOnly: the file accepts no writes.
         """
         if not self._memory:
-            await settle(asyncio.ensure_future(asyncio.to_thread(prepare, Path(self._path))))
+            making = asyncio.to_thread(
+                prepare, Path(self._path), folders=self._settings.make_folders
+            )
+            await settle(asyncio.ensure_future(making))
         try:
             await self._open()
         except sqlite3.Error as error:
@@ -81,12 +86,17 @@ class SqliteDriver:
             log.warning(
                 "%s: synchronous=normal may lose the last writes in a power cut", self._path
             )
-        if wal_reset_race(sqlite3.sqlite_version_info) and not self._memory:
+        if self._at_risk:
             log.info(
                 "opened %s with SQLite %s, which is safe for one process per file only",
                 self._path,
                 sqlite3.sqlite_version,
             )
+
+    @property
+    def _at_risk(self) -> bool:
+        """Whether another process on the file could cost it."""
+        return not self._memory and wal_reset_race(sqlite3.sqlite_version_info)
 
     async def _open(self) -> None:
         worker = Worker(self.queries)
@@ -94,6 +104,11 @@ class SqliteDriver:
         self._writer = Lane(writer, worker.write_all, self._settings, self._path)
         self._reader = self._writer
         self._lanes = (self._writer,)
+        if self._at_risk:
+            worker.rivals = await settle(writer.submit(partial(Rivals, path=self._path)))
+        self._neighbours = Neighbours(None if self._memory else self._path)
+        self._changes = writer.changes
+        self._writer.on_release = self._released
         if not self._memory:
             reader = await self._connect(_READER_PRAGMAS)
             self._reader = Lane(reader, Worker(self.queries).read_all, self._settings, self._path)
@@ -131,6 +146,8 @@ class SqliteDriver:
     async def _disconnect(self) -> None:
         # The reader first: the last connection to go folds the WAL into the file.
         lanes, self._lanes = self._lanes, ()
+        for lane in lanes:
+            lane.on_release = None
         await finish(_close(lanes))
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> list[Row]:
@@ -165,9 +182,18 @@ class SqliteDriver:
         """See `Driver.pulse`."""
         return SqlitePulse(self._writer.hop, self.queries, self._path)
 
-    def bell(self, ring: Callable[[], None]) -> SqliteBell:
-        """See `Driver.bell`."""
-        return SqliteBell(self._path, self._writer, self._in_reader, ring)
+    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> SqliteBell:
+        """See `Driver.bell`; a file tells no more than that it was written to."""
+        del arrive
+        path = None if self._memory else self._path
+        return SqliteBell(path, self._neighbours, self._in_reader, lambda: self._writer.busy, ring)
+
+    def _released(self) -> None:
+        # The connection of `:memory:` reads too, and a look must not ring for the next one.
+        changes = self._writer.hop.changes
+        if changes != self._changes:
+            self._changes = changes
+            self._neighbours.tell()
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import quote
 
+from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.errors import ConnectionFailed, ForeignSchema, StorageDamaged
 
 # "PnDB": how `file` and our own check know the format (PRAGMA application_id).
 APPLICATION_ID = 0x506E4442
-_MAGIC = b"SQLite format 3\0"
-_HEADER = 100
+_LEAST = 512  # bytes of the smallest database that SQLite makes
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, folders: bool) -> None:
     """Check the file at `path`, or make a new one there, readable by its owner only.
 
-    Runs in a thread: it touches the disk.
+    `folders` makes those above it that are missing. Runs in a thread: it touches the disk.
 
     Raises:
         StorageDamaged: the file is empty, cut short, or no SQLite database.
         ForeignSchema: it is the file of another application.
-        ConnectionFailed: the folder cannot be made, or the path is no file.
+        ConnectionFailed: the folder is missing or cannot be made, or the path is no file.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.parent.exists():
+            raise ConnectionFailed(
+                f"there is no folder {path.parent}: make it, or open with make_folders=True",
+                target=str(path),
+            )
         if not path.exists():
             _create(path)
         if not path.is_file():
@@ -81,38 +87,50 @@ def _sync(folder: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    with path.open("rb") as file:
-        header = file.read(_HEADER)
     size = path.stat().st_size
     if size == 0:
         raise StorageDamaged(
             f"{path} exists but is empty: it may have lost its content. "
             "Restore a backup, or delete the file to begin a new database"
         )
-    if len(header) < _HEADER or not header.startswith(_MAGIC):
-        raise StorageDamaged(f"{path} is not a SQLite database; it was left as it is")
-    page_size, pages = (
-        struct.unpack_from(">H", header, 16)[0],
-        struct.unpack_from(">I", header, 28)[0],
-    )
-    page_size = 65536 if page_size == 1 else page_size
-    changes, valid_for = (
-        struct.unpack_from(">I", header, 24)[0],
-        struct.unpack_from(">I", header, 92)[0],
-    )
-    application = struct.unpack_from(">I", header, 68)[0]
+    if size < _LEAST:
+        raise _no_database(path)
+    try:
+        application, page_size = _facts(path)
+        torn = size % page_size
+    except sqlite3.DatabaseError as error:
+        primary = error.sqlite_errorcode & 0xFF
+        if primary == sqlite3.SQLITE_NOTADB:
+            raise _no_database(path) from error
+        if primary != sqlite3.SQLITE_CORRUPT:
+            raise translate(error, str(path)) from error
+        application, torn = 0, True
+    # With a WAL beside it the file may rightly lag behind; SQLite then judges page by page.
+    wal = Path(f"{path}-wal")
+    if torn and not (wal.exists() and wal.stat().st_size):
+        raise StorageDamaged(
+            f"{path} was cut short or is damaged: {size} bytes are left; restore a backup"
+        )
     if application not in (0, APPLICATION_ID):
         raise ForeignSchema(
             f"{path} is the file of another application (application_id {application:#x}); "
             "it was left untouched, choose another file"
         )
-    # With a WAL beside it the file may rightly lag behind; SQLite then judges page by page.
-    wal = Path(f"{path}-wal")
-    if (
-        changes == valid_for
-        and size < pages * page_size
-        and not (wal.exists() and wal.stat().st_size)
-    ):
-        raise StorageDamaged(
-            f"{path} was cut short: {size} bytes instead of {pages * page_size}; restore a backup"
-        )
+
+
+def _no_database(path: Path) -> StorageDamaged:
+    return StorageDamaged(f"{path} is not a SQLite database; it was left as it is")
+
+
+def _facts(path: Path) -> tuple[int, int]:
+    """Whose file it is and the size of its pages, read without a lock and touching nothing.
+
+    By SQLite: whoever opens and closes the file besides takes away the locks that all connections
+    of this process hold on it (POSIX), and the next process to close the file then deletes the WAL
+    under them.
+    """
+    url = f"file:{quote(str(path))}?immutable=1"
+    with closing(sqlite3.connect(url, uri=True)) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        return application % 2**32, page_size

@@ -16,13 +16,13 @@ from typing import Any
 
 from pandora_db.config import Settings
 from pandora_db.drivers.room import Room
+from pandora_db.drivers.sqlite.crowd import Call
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result
 from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
-Call = tuple[Query, Mapping[str, Any]]
 Flight = Callable[[sqlite3.Connection, Sequence[Call]], list[Result]]
 
 
@@ -60,6 +60,11 @@ class Lane:
     def waiting(self) -> int:
         """Calls that are queued."""
         return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a flight is out, or a transaction has the turn."""
+        return self._busy
 
     def call(self, query: Query, args: Mapping[str, Any]) -> Awaitable[list[Any]]:
         """Run one operation with whatever else waits; gives its rows after the commit."""

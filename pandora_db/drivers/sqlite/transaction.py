@@ -52,6 +52,7 @@ class SqliteTransaction:
         self._depth = depth
         self._pid = os.getpid()
         self._over = False
+        self.committed: bool | None = False
 
     async def read(self, name: str, args: Args, when: frozenset[str] = NO_FLAGS) -> list[Row]:
         """See `Session.read`."""
@@ -121,6 +122,7 @@ class SqliteTransaction:
                 raise
             else:
                 await self._say(f"RELEASE {name}")
+                inner.committed = True
             finally:
                 inner._over = True
 
@@ -142,9 +144,10 @@ class SqliteTransaction:
         try:
             yield
             async with self._turn:
-                await self._say("COMMIT")
+                await self._run(self._commit)
         except BaseException:
-            await self.roll_back()
+            if not self.committed:
+                await self.roll_back()
             raise
         finally:
             self._over = True
@@ -180,6 +183,10 @@ class SqliteTransaction:
         # The next transaction may be under way on the same connection.
         if self._over:
             raise TransactionAborted("this transaction is over; its `tx` leads nowhere")
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        _execute(connection, "COMMIT")
+        self.committed = True  # here: whoever waits for it may be cancelled
 
     async def _say(self, statement: str) -> None:
         await self._run(partial(_execute, statement=statement))

@@ -20,6 +20,7 @@ from pandora_db.drivers.sqlite.crowd import (
     write_crowd,
     write_rows,
 )
+from pandora_db.drivers.sqlite.rivals import Rivals
 from pandora_db.sqlfiles import Catalogue, Query
 
 Converter = tuple[int, Callable[[Any], Any]]
@@ -52,11 +53,12 @@ _READ_AS: dict[str, Callable[[Any], Any]] = {
 class Worker:
     """Runs queries on one connection, in its thread only."""
 
-    __slots__ = ("_converters", "_queries")
+    __slots__ = ("_converters", "_queries", "rivals")
 
     def __init__(self, queries: Catalogue) -> None:
         self._queries = queries
         self._converters: dict[str, tuple[Converter, ...]] = {}
+        self.rivals: Rivals | None = None
 
     def run(self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any]) -> list[Any]:
         """The statements of one query in order; the rows of the last one that answers.
@@ -122,6 +124,8 @@ class Worker:
         with closing(plain_cursor(connection)) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
+                if self.rivals is not None:
+                    self.rivals.look(connection)
                 try:
                     results: list[Result] = self._run_all(cursor, calls)
                 except (*REFUSED, NotAlike) as error:

@@ -109,6 +109,28 @@ CREATE TABLE {schema}.job_checkpoints (
 );
 ALTER TABLE {schema}.job_checkpoints ALTER COLUMN data SET STORAGE EXTERNAL;
 
+-- Which job a job was begun for. `key` tells the children of one parent apart: the parent's next attempt
+-- finds the child that the attempt before it began.
+CREATE TABLE {schema}.job_children (
+    parent_id BIGINT NOT NULL,
+    key       TEXT NOT NULL,
+    child_id  BIGINT NOT NULL,
+    PRIMARY KEY (parent_id, key)
+);
+CREATE UNIQUE INDEX idx_job_children_child ON {schema}.job_children (child_id);
+
+-- What handlers say: the newest lines of each job. `seq` counts those that are gone too.
+CREATE TABLE {schema}.job_logs (
+    job_id  BIGINT NOT NULL,
+    seq     BIGINT NOT NULL,
+    at      TIMESTAMPTZ NOT NULL,
+    level   SMALLINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    stage   SMALLINT,
+    message TEXT NOT NULL,
+    PRIMARY KEY (job_id, seq)
+);
+
 CREATE TABLE {schema}.job_events (
     job_id       BIGINT NOT NULL,
     seq          INTEGER NOT NULL,
@@ -199,7 +221,7 @@ CREATE TRIGGER jobs_keep_id BEFORE UPDATE OF job_id ON {schema}.jobs FOR EACH RO
     WHEN (NEW.job_id <> OLD.job_id)
     EXECUTE FUNCTION {schema}.jobs_keep_id();
 
--- Deleting a job takes its events and checkpoints along and leaves a line in job_deletions. A foreign key would do
+-- Deleting a job takes what hangs on it along and leaves a line in job_deletions. A foreign key would do
 -- the same, but costs a fifth of every batched insert. The setting is how delete_job signs its own.
 CREATE FUNCTION {schema}.jobs_record_delete() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -210,12 +232,24 @@ BEGIN
     FROM gone;
     DELETE FROM {schema}.job_events AS event USING gone WHERE event.job_id = gone.job_id;
     DELETE FROM {schema}.job_checkpoints AS checkpoint USING gone WHERE checkpoint.job_id = gone.job_id;
+    DELETE FROM {schema}.job_logs AS line USING gone WHERE line.job_id = gone.job_id;
+    DELETE FROM {schema}.job_children AS child USING gone WHERE child.parent_id = gone.job_id;
+    DELETE FROM {schema}.job_children AS child USING gone WHERE child.child_id = gone.job_id;
     PERFORM set_config('pandora_db.operation_id', '', TRUE);
     RETURN NULL;
 END $$;
 CREATE TRIGGER jobs_record_delete AFTER DELETE ON {schema}.jobs
     REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
     EXECUTE FUNCTION {schema}.jobs_record_delete();
+
+-- What the end of a claim drops. A statement of its own, for the snapshot: that of the UPDATE which waited
+-- for a save under way is older than the save, and would leave its checkpoint behind. No stage: all of them.
+CREATE FUNCTION {schema}.drop_checkpoints(job_ids BIGINT[], stages SMALLINT[]) RETURNS VOID LANGUAGE plpgsql STRICT AS $$
+BEGIN
+    DELETE FROM {schema}.job_checkpoints AS checkpoint
+    USING unnest(job_ids, stages) AS ended (job_id, stage)
+    WHERE checkpoint.job_id = ended.job_id AND (ended.stage IS NULL OR checkpoint.stage = ended.stage);
+END $$;
 
 CREATE FUNCTION {schema}.jobs_refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -103,6 +103,28 @@ CREATE TABLE job_checkpoints (
     PRIMARY KEY (job_id, stage, seq, part)
 ) STRICT;
 
+-- Which job a job was begun for. `key` tells the children of one parent apart: the parent's next attempt
+-- finds the child that the attempt before it began.
+CREATE TABLE job_children (
+    parent_id INTEGER NOT NULL,
+    key       TEXT NOT NULL,
+    child_id  INTEGER NOT NULL,
+    PRIMARY KEY (parent_id, key)
+) STRICT;
+CREATE UNIQUE INDEX idx_job_children_child ON job_children (child_id);
+
+-- What handlers say: the newest lines of each job. `seq` counts those that are gone too.
+CREATE TABLE job_logs (
+    job_id  INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      TEXT NOT NULL,
+    level   INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    stage   INTEGER,
+    message TEXT NOT NULL,
+    PRIMARY KEY (job_id, seq)
+) STRICT;
+
 -- AUTOINCREMENT: the number of an event that went with its job must not come again, or a watcher
 -- would take the new event for the old one.
 CREATE TABLE job_events (
@@ -177,13 +199,16 @@ BEGIN
     SELECT RAISE(ABORT, 'a job keeps its id: its history hangs on it');
 END;
 
--- Deleting a job takes its events and checkpoints along and leaves a line in job_deletions.
+-- Deleting a job takes what hangs on it along and leaves a line in job_deletions.
 CREATE TRIGGER jobs_record_delete AFTER DELETE ON jobs
 BEGIN
     INSERT INTO job_deletions (job_id, at, seq, author, stage, attempt, guild_id)
     VALUES (OLD.job_id, strftime('%Y-%m-%d %H:%M:%f', 'now'), OLD.event_seq + 1, OLD.author, OLD.ready, OLD.attempt, OLD.guild_id);
     DELETE FROM job_events WHERE job_id = OLD.job_id;
     DELETE FROM job_checkpoints WHERE job_id = OLD.job_id;
+    DELETE FROM job_logs WHERE job_id = OLD.job_id;
+    DELETE FROM job_children WHERE parent_id = OLD.job_id;
+    DELETE FROM job_children WHERE child_id = OLD.job_id;
 END;
 
 CREATE TRIGGER job_events_keep BEFORE UPDATE ON job_events

@@ -1,0 +1,102 @@
+"""The children of a job, as its handler sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from pandora_db.codecs.checks import check_id
+from pandora_db.errors import Interrupted, InvalidInput, NotFound
+from pandora_db.models.job import Job
+from pandora_db.models.limits import MAX_PRIORITY
+from pandora_db.runtime.dispatching import child_key, make_job
+from pandora_db.runtime.following import ENDED, wait_ended
+from pandora_db.runtime.handle import JobHandle
+from pandora_db.runtime.job_info import JobInfo
+from pandora_db.runtime.registry import REGISTRY, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+    from pandora_db.db import JobDb
+    from pandora_db.models.claim import Claim
+    from pandora_db.runtime.hands import Hand
+
+
+class Family:
+    """Begins children, and waits for them.
+
+    Attributes:
+        registry: where their classes are registered.
+    """
+
+    def __init__(self, db: JobDb, claim: Claim, hand: Hand | None) -> None:
+        self.registry: Registry = REGISTRY
+        self._db = db
+        self._claim = claim
+        self._hand = hand
+
+    async def spawn(
+        self, job: BaseModel | Job, key: str | None, options: dict[str, Any]
+    ) -> JobHandle:
+        """Begin a child, or find it."""
+        if isinstance(job, Job):
+            if key is None:
+                raise InvalidInput(
+                    "key is missing; expected what tells this Job from the other children",
+                    field="key",
+                )
+            return JobHandle(self._db, await self._db.insert_child(self._claim, job, key=key))
+        definition = self.registry.definition_of(job)
+        parent = self._claim.job
+        if options["priority"] is None:
+            options["priority"] = min(parent.priority + 1, MAX_PRIORITY)
+        row = make_job(
+            definition, job, **options, author=parent.author or "system",
+            author_id=parent.author_id, guild_id=parent.guild_id,
+        )  # fmt: skip
+        key = child_key(definition, job) if key is None else key
+        child_id = await self._db.insert_child(self._claim, row, key=key)
+        return JobHandle(self._db, child_id, definition)
+
+    async def children(self) -> list[JobInfo]:
+        """All of them."""
+        return [JobInfo.of(row) for row in await self._db.get_children(self._claim.job_id)]
+
+    async def check(self, child: JobHandle | int) -> int:
+        """The id of a child of this job."""
+        child_id = check_id(child.id if isinstance(child, JobHandle) else child, "child")
+        if await self._db.get_parent(child_id) != self._claim.job_id:
+            if await self._db.get_job(child_id) is None:
+                raise NotFound(child_id)
+            raise InvalidInput(
+                f"job {child_id} is no child of job {self._claim.job_id}; "
+                "wait() takes what spawn() gave",
+                field="child",
+            )
+        return child_id
+
+    async def wait(self, child_ids: Sequence[int], asked: asyncio.Event) -> list[JobInfo]:
+        """Wait until all have ended; raises `Interrupted` when the handler was asked to stop."""
+        rows = {row.job_id: row for row in await self._db.get_jobs_by_ids(child_ids)}
+        left = [job_id for job_id, row in rows.items() if row.status not in ENDED]
+        if left:
+            async with AsyncExitStack() as stack:
+                if self._hand is not None:
+                    await stack.enter_async_context(self._hand.lent())
+                ending = asyncio.ensure_future(wait_ended(self._db, left))
+                asking = asyncio.ensure_future(asked.wait())
+                try:
+                    await asyncio.wait((ending, asking), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    ending.cancel()
+                    asking.cancel()
+                    await asyncio.gather(ending, asking, return_exceptions=True)
+                if ending.cancelled():  # raised in here: who ends needs no hand back for it
+                    raise Interrupted("children")
+                found = ending.result()
+            rows = {job_id: row for job_id, row in rows.items() if job_id not in left} | found
+        return [JobInfo.of(rows[job_id]) for job_id in child_ids if job_id in rows]

@@ -1,0 +1,369 @@
+"""The reader of a handle: it hands what happens to jobs to those who watch or seek jobs.
+
+It looks for new events when something rings and, because a ring may be lost, at intervals. It hands
+each window of events to those who listen. A watcher that is slow or has just come reads from its
+own place in the history until it is where the reader is, so nobody's queue grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
+
+from pandora_db.drivers.base import Driver, Row
+from pandora_db.errors import (
+    ConnectionFailed,
+    HandleClosed,
+    LockTimeout,
+    PandoraDbError,
+    PoolTimeout,
+    StatementTimeout,
+    TransactionAborted,
+    UnknownCode,
+)
+from pandora_db.models.cursor import EventPlace
+from pandora_db.models.event import EventKind, JobEvent
+
+if TYPE_CHECKING:
+    from pandora_db.services.watch import Watch
+
+log = logging.getLogger("pandora_db")
+
+Heard = Callable[[EventKind | None], object]
+
+WINDOW = 1000
+"""Events that are read at once, and that may wait for a watcher."""
+PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
+SOON, LATER = 0.05, 1.0  # seconds between the attempts to reach a database that is away
+_ATTENTIVE = 0.2  # seconds between two calls of those who attend
+
+
+class Seen(NamedTuple):
+    """An event with the guild of its job and its place in a window."""
+
+    event: JobEvent
+    guild_id: int | None
+    place: EventPlace
+
+
+class Lookout:
+    """The reader of a handle; it runs as long as somebody watches."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.mark = ""
+        self._watches: WeakSet[Watch] = WeakSet()
+        self.seekers: list[Seeker] = []
+        self.resting = False
+        self._followers: dict[int, list[Heard]] = {}
+        self._attendants: list[Callable[[], None]] = []
+        self._attending: asyncio.TimerHandle | None = None
+        self._attended = 0.0
+        self._askers: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._rung = asyncio.Event()
+        self._closed = False
+        self._origin: str | None = None
+
+    def seek(self, stages: Iterable[int], call: Callable[[], None]) -> Seeker:
+        """Have `call` called when a job may have become claimable at these stages, until `end`.
+
+        A job whose time comes later (`not_before`, a retry with a delay) is told of when it is put
+        off, not when it is due.
+        """
+        self._start()
+        seeker = Seeker(self, frozenset(stages), call)
+        self.seekers.append(seeker)
+        return seeker
+
+    def follow(self, job_id: int, call: Heard) -> Callable[[], None]:
+        """Have `call` called with the kind of each event of a job, until undone.
+
+        Each that is committed from now on; with None where it cannot be said which there were,
+        and when the handle is closed: `check` then raises.
+        """
+        self._start()
+        self._followers.setdefault(job_id, []).append(call)
+        if self.resting:
+            self.ring()
+        return partial(self._unfollow, job_id, call)
+
+    def attend(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called when something may have happened, a few times a second at most."""
+        self._start()
+        self._attendants.append(call)
+        return partial(self._leave_off, call)
+
+    def check(self) -> None:
+        """Raise `HandleClosed` when nobody is told of anything any more."""
+        if self._closed:
+            raise HandleClosed("watch was called on a handle that is closed")
+
+    def tell(self, job_id: int) -> None:
+        """Call those who follow a job: something changed that is no event."""
+        for call in tuple(self._followers.get(job_id, ())):
+            call(None)
+
+    def ring(self) -> None:
+        """Something may have happened."""
+        self._rung.set()
+
+    def arrive(self, stages: Iterable[int]) -> None:
+        """Something has happened, at these stages at least: who seeks there need not wait."""
+        for seeker in self.seekers:
+            if seeker.seeking and not seeker.stages.isdisjoint(stages):
+                seeker.call()
+        self.ring()
+
+    async def admit(self, watch: Watch) -> None:
+        """Let `watch` hear; returns when the mark is at or behind all that is committed now."""
+        self._watches.add(watch)
+        asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._start()
+        self.ring()
+        await asker
+
+    def leave(self, watch: Watch) -> None:
+        """Let `watch` hear no more; the reader ends when it was the last."""
+        self._watches.discard(watch)
+        self.ring()
+
+    async def origin(self) -> str:
+        """Which database this is."""
+        if self._origin is None:
+            ((self._origin,),) = await self.driver.read("watch_origin", {})
+        assert self._origin is not None  # noqa: S101 - the column is NOT NULL
+        return self._origin
+
+    async def window(self, lower: str, bound: str | None) -> tuple[bool, bool, str]:
+        """What follows a mark: whether anything does, whether more than a window, and its end."""
+        args = {"lower": lower, "bound": bound, "limit": WINDOW}
+        ((anything, more, upper, _),) = await self.driver.read("watch_window", args)
+        while more:
+            args = {"lower": lower, "upper": upper, "bound": bound}
+            ((further,),) = await self.driver.read("watch_closure", args)
+            if further is None:
+                break
+            upper = further
+        return bool(anything), bool(more), upper
+
+    async def close(self) -> None:
+        """End: watchers hand out what they have, then stop."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for asker in self._askers:
+            if not asker.done():
+                asker.set_exception(HandleClosed("the handle was closed"))
+        if self._attending is not None:
+            self._attending.cancel()
+        for watch in list(self._watches):
+            watch.end()
+        self._tell_followers(None)
+
+    @property
+    def _wanted(self) -> bool:
+        return bool(
+            self._watches or self.seekers or self._followers or self._attendants or self._askers
+        )
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether anybody would be told of news: workers that have enough to do need not be."""
+        return bool(self._watches or self._followers or self._askers) or any(
+            one.seeking for one in self.seekers
+        )
+
+    def _unfollow(self, job_id: int, call: Heard) -> None:
+        calls = self._followers[job_id]
+        calls.remove(call)
+        if not calls:
+            del self._followers[job_id]
+            if not self._followers:
+                self.ring()
+
+    def _leave_off(self, call: Callable[[], None]) -> None:
+        self._attendants.remove(call)
+        self.ring()
+
+    def _start(self) -> None:
+        self.check()
+        if self._task is None or self._task.done():
+            # Not in the caller's context, which may later be that of an open transaction.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=Context())
+
+    async def _run(self) -> None:
+        while self._wanted:  # somebody may come while the bell is put away
+            self.mark = ""
+            await self._serve()
+
+    async def _serve(self) -> None:
+        bell = self.driver.bell(self.ring, self.arrive)
+        try:
+            failures = 0
+            while self._wanted:
+                await self._rest()
+                askers, self._askers = self._askers, []
+                self._rung.clear()
+                try:
+                    news = await self._look()
+                    while news and await self._look():
+                        pass
+                except PASSING as error:
+                    self._askers = askers + self._askers
+                    if not failures:
+                        log.warning("watching: %s; looking again", error)
+                    failures += 1
+                    await asyncio.sleep(min(SOON * 2 ** min(failures, 10), LATER))
+                except PandoraDbError as error:
+                    if not askers and not failures:
+                        log.warning("watching: %s; looking again", error)
+                    failures += 1
+                    _answer(askers, error)
+                    await asyncio.sleep(LATER)
+                except Exception:  # one look may fail, not all that follow
+                    log.exception("watching failed; looking again")
+                    self._askers = askers + self._askers
+                    await asyncio.sleep(LATER)
+                else:
+                    failures = 0
+                    _answer(askers, None)
+                    bell.looked(news=news)
+                    if self._wanted:
+                        await self._rung.wait()
+        finally:
+            await bell.close()
+
+    async def _rest(self) -> None:
+        """Let everything pass while all workers are busy and nobody watches."""
+        while self._wanted and not self._awaited:
+            self.resting = True
+            self._rung.clear()
+            await self._rung.wait()
+            self._attend()
+            if not self._awaited:
+                self.mark = ""  # something went by unread
+        self.resting = False
+
+    async def _look(self) -> bool:
+        """Hand out the next window; whether there was one."""
+        if not self.mark:
+            ((self.mark,),) = await self.driver.read("watch_now", {})
+            for seeker in self.seekers:
+                seeker.call()
+            self._tell_followers(None)
+            self._attend()
+            return False
+        lower = self.mark
+        if not (self._watches or self._followers):
+            return await self._look_for_stages(lower)
+        anything, _, upper = await self.window(lower, None)
+        if not anything:
+            return False
+        args = {"lower": lower, "upper": upper, "limit": 2 * WINDOW + 1}
+        rows = await self.driver.read("watch_events", args)
+        seen = None if len(rows) > 2 * WINDOW else [decode(row) for row in rows]
+        self.mark = upper
+        for watch in self._watches:
+            watch.hear(lower, upper, seen)
+        for seeker in self.seekers:
+            if seen is None or any(one.event.stage in seeker.stages for one in seen):
+                seeker.call()
+        self._tell_followers(seen)
+        self._attend()
+        return True
+
+    async def _look_for_stages(self, lower: str) -> bool:
+        """The same where workers alone are told: where something happened is all they need."""
+        args: dict[str, object] = {"lower": lower, "bound": None, "limit": WINDOW}
+        ((anything, more, upper, stages),) = await self.driver.read("watch_window", args)
+        if more:  # as if it had begun now
+            self.mark = ""
+            return True
+        if anything:
+            self.mark = upper
+            found = {int(stage) for stage in (stages or "").split(",") if stage}
+            for seeker in self.seekers:
+                if not seeker.stages.isdisjoint(found):
+                    seeker.call()
+            self._attend()
+        return bool(anything)
+
+    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
+
+    def _attend(self) -> None:
+        """Call those who attend, now or when the last time is long enough ago."""
+        if not self._attendants or self._attending is not None:
+            return
+        loop = asyncio.get_running_loop()
+        due = max(loop.time(), self._attended + _ATTENTIVE)
+        self._attending = loop.call_at(due, self._call_attendants)
+
+    def _call_attendants(self) -> None:
+        self._attending = None
+        self._attended = asyncio.get_running_loop().time()
+        for call in self._attendants:
+            call()
+
+
+class Seeker:
+    """Somebody who takes jobs at some stages, and is to be told when one comes to wait there."""
+
+    __slots__ = ("_lookout", "call", "seeking", "stages")
+
+    def __init__(self, lookout: Lookout, stages: frozenset[int], call: Callable[[], None]) -> None:
+        self.stages = stages
+        self.call = call
+        self.seeking = True
+        self._lookout = lookout
+
+    def seek(self) -> None:
+        """It has found less than it could take."""
+        self.seeking = True
+        if self._lookout.resting:
+            self._lookout.ring()
+
+    def rest(self) -> None:
+        """It has enough to do: nobody need look on its behalf."""
+        self.seeking = False
+
+    def end(self) -> None:
+        """Tell it no more."""
+        if self in self._lookout.seekers:
+            self._lookout.seekers.remove(self)
+        self._lookout.ring()
+
+
+def decode(row: Row) -> Seen:
+    """A row of `watch_events`."""
+    job_id, values = row[0], row[1:10]
+    try:
+        event = JobEvent.decode(job_id, values)
+    except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
+        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
+    return Seen(event, row[10], (row[11], job_id, row[12], event.seq))
+
+
+def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:
+    for asker in askers:
+        if asker.done():
+            continue
+        if error is None:
+            asker.set_result(None)
+        else:
+            asker.set_exception(error)

@@ -1,0 +1,117 @@
+"""Hearing of commits: by handles of the process, by writes to the file, by asking SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pandora_db import JobDb
+from pandora_db.drivers.sqlite import bell
+from pandora_db.drivers.sqlite.inotify import Writes
+from pandora_db.testing import make_job
+
+if TYPE_CHECKING:
+    from pandora_db import Watch
+
+NEVER = 10_000.0
+_INSERT = """
+import asyncio, sys
+from pandora_db import JobDb
+from pandora_db.testing import make_job
+
+async def insert():
+    async with JobDb.open(sys.argv[1], sweep=None) as db:
+        for _ in range(int(sys.argv[2])):
+            await db.insert_job(make_job())
+
+asyncio.run(insert())
+"""
+
+
+@pytest.fixture
+async def path(sqlite_path: Path) -> Path:
+    async with JobDb.open(sqlite_path, sweep=None) as db:
+        await db.init_schema()
+    return sqlite_path
+
+
+async def take(watch: Watch, count: int) -> list[int]:
+    async with asyncio.timeout(10):
+        return [(await anext(watch)).job_id for _ in range(count)]
+
+
+async def insert_elsewhere(path: Path, count: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _INSERT, str(path), str(count), stderr=subprocess.PIPE
+    )
+    assert await process.wait() == 0
+
+
+async def test_handles_of_one_process_ring_each_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell.SqliteBell, "_wait", lambda *_: None)
+    monkeypatch.setattr(Writes, "to", lambda *_: None)
+    monkeypatch.setattr(bell.SqliteBell, "_look_at_file", lambda *_: None)
+    in_thread: list[int] = []
+
+    async def insert() -> int:
+        async with JobDb.open(path, sweep=None) as db:
+            return await db.insert_job(make_job())
+
+    async with JobDb.open(path, sweep=None) as db, db.watch() as watch:
+        by_another = await insert()
+        assert await take(watch, 1) == [by_another]
+
+        thread = threading.Thread(target=lambda: in_thread.append(asyncio.run(insert())))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert await take(watch, 1) == in_thread
+
+
+async def test_nobody_is_rung_after_the_end(path: Path) -> None:
+    from pandora_db.drivers.sqlite import neighbours
+
+    async with JobDb.open(path, sweep=None) as db:
+        async with db.watch():
+            assert len(neighbours._rings) == 1
+        reader = db._lookout._task
+        assert reader is not None
+        await asyncio.wait([reader])
+        assert neighbours._rings == {}
+
+
+@pytest.mark.parametrize("told", ["by the system", "by the file", "by SQLite"])
+async def test_other_processes_are_heard(
+    path: Path, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if told == "by the system":
+        if sys.platform != "linux":
+            pytest.skip("this system does not tell of writes")
+        monkeypatch.setattr(bell, "_GLANCE", NEVER)
+    else:
+        monkeypatch.setattr(Writes, "to", lambda *_: None)
+    if told == "by SQLite":
+        monkeypatch.setattr(bell, "_GLANCE", NEVER)
+    async with JobDb.open(path, sweep=None) as db, db.watch() as watch:
+        await asyncio.sleep(2 * bell._SURE)
+        if told != "by SQLite":
+            # From here on only a write makes it ask.
+            monkeypatch.setattr(bell, "_SURE", NEVER)
+            await asyncio.sleep(0.3)
+        await insert_elsewhere(path, 5)
+
+        assert len(await take(watch, 5)) == 5
+
+
+async def test_no_commit_of_another_process_hides_behind_another(path: Path) -> None:
+    async with JobDb.open(path, sweep=None) as db, db.watch() as watch:
+        await asyncio.gather(*(insert_elsewhere(path, 50) for _ in range(2)))
+
+        assert len(set(await take(watch, 100))) == 100

@@ -1,0 +1,287 @@
+"""Jobs begin children, wait for them without holding a hand, and go on after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from pandora_db import Interrupted, InvalidInput, Job, JobDb, JobStatus, NotFound, Stage, TaskStage
+from pandora_db.runtime import Cancelled, JobContext, JobInfo, JobManager, Registry
+from pandora_db.runtime.dispatching import child_key
+from tests.support.handlers import FAST, kinds, row_of
+from tests.support.waiting import wait_until
+
+REGISTRY = Registry()
+OPTIONS: dict[str, Any] = {**FAST, "retry_in": 0.0}
+seen: list[Any] = []
+gate = asyncio.Event()
+
+
+@REGISTRY.job(name="part")
+class Part(BaseModel):
+    number: int = 0
+    fails: bool = False
+    waits: bool = False
+
+    async def run(self, ctx: JobContext) -> int:
+        seen.append(("part", self.number))
+        if self.fails:
+            raise OSError("broken")
+        while self.waits and not gate.is_set():
+            await ctx.check_interrupt()
+            await asyncio.sleep(0.005)
+        return self.number * 10
+
+
+@REGISTRY.job(name="whole")
+class Whole(BaseModel):
+    parts: list[Part] = Field(default_factory=list[Part])
+    begun: int = 0
+
+    async def run(self, ctx: JobContext) -> list[Any]:
+        seen.append(("whole", self.begun))
+        self.begun += 1
+        await ctx.checkpoint()
+        for part in self.parts:
+            await ctx.spawn(part, max_attempts=1)
+        return [[child.status, child.output] for child in await ctx.wait_children()]
+
+
+@REGISTRY.job(name="tower")
+class Tower(BaseModel):
+    height: int
+
+    async def run(self, ctx: JobContext) -> int:
+        if not self.height:
+            return 0
+        child = await ctx.spawn(Tower(height=self.height - 1))
+        info: JobInfo = await ctx.wait(child)
+        assert isinstance(info.output, int)
+        return info.output + 1
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    seen.clear()
+    gate.clear()
+
+
+@asynccontextmanager
+async def managed(db: JobDb, **options: Any) -> AsyncIterator[JobManager]:
+    async with JobManager(db, REGISTRY, **{**OPTIONS, "concurrency": 1, **options}) as jobs:
+        yield jobs
+
+
+def parts(*numbers: int, **fields: Any) -> list[Part]:
+    return [Part(number=number, **fields) for number in numbers]
+
+
+async def test_a_parent_waits_for_its_children_with_one_hand(db: JobDb) -> None:
+    async with managed(db) as jobs:
+        handle = await jobs.dispatch(Whole(parts=parts(1, 2, 3)))
+        result = await handle.result(20)
+
+    assert result == [["completed", 10], ["completed", 20], ["completed", 30]]
+    children = await db.get_children(handle.id)
+    assert [row.author for row in children] == ["system"] * 3
+    assert [row.priority for row in children] == [1] * 3
+
+
+async def test_children_of_children_need_one_hand_only(db: JobDb) -> None:
+    async with managed(db) as jobs:
+        handle = await jobs.dispatch(Tower(height=6))
+        assert await handle.result(20) == 6
+
+
+async def test_a_parent_that_waits_goes_on_only_when_it_has_a_hand_again(db: JobDb) -> None:
+    """With one hand two handlers never run at once."""
+    running = 0
+    most = 0
+    registry = Registry()
+
+    @registry.job(name="leaf")
+    class Leaf(BaseModel):
+        number: int
+
+        async def run(self, _ctx: JobContext) -> None:
+            await busy()
+
+    async def busy() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+
+    @registry.job(name="root")
+    class Root(BaseModel):
+        number: int
+
+        async def run(self, ctx: JobContext) -> None:
+            await busy()
+            await ctx.wait(await ctx.spawn(Leaf(number=self.number)))
+            await busy()
+
+    async with JobManager(db, registry, **{**OPTIONS, "concurrency": 1}) as jobs:
+        handles = [await jobs.dispatch(Root(number=number)) for number in range(4)]
+        for handle in handles:
+            await handle.result(20)
+
+    assert most == 1
+
+
+async def test_the_failure_of_a_child_is_a_value(db: JobDb) -> None:
+    async with managed(db) as jobs:
+        handle = await jobs.dispatch(Whole(parts=[Part(number=1), Part(number=2, fails=True)]))
+        assert await handle.result(20) == [["completed", 10], ["failed", None]]
+
+    failed = (await db.get_children(handle.id))[1]
+    assert failed.error == "OSError: broken"
+
+
+async def test_a_parent_that_goes_on_finds_the_children_of_the_attempt_before(db: JobDb) -> None:
+    async with managed(db, concurrency=2) as jobs:
+        handle = await jobs.dispatch(Whole(parts=parts(1, 2, waits=True)))
+        await wait_until(lambda: ("part", 1) in seen)
+
+    assert (await row_of(db, handle.id)).status is JobStatus.QUEUED, "it was given back"
+    before = [row.job_id for row in await db.get_children(handle.id)]
+    gate.set()
+    async with managed(db, concurrency=2) as jobs:
+        again = await jobs.handle(handle.id)
+        assert again is not None
+        assert await again.result(20) == [["completed", 10], ["completed", 20]]
+
+    assert seen.count(("whole", 0)) == 1
+    assert [row.job_id for row in await db.get_children(handle.id)] == before
+
+
+async def test_a_parent_that_waits_is_paused_at_once(db: JobDb) -> None:
+    async with managed(db, grace=10.0) as jobs:
+        handle = await jobs.dispatch(Whole(parts=parts(1, waits=True)))
+        await wait_until(lambda: ("part", 1) in seen)
+        async with asyncio.timeout(3):
+            await jobs.pause_job(handle.id)
+            await wait_until(lambda: is_at(db, handle.id, JobStatus.PAUSED))
+        await jobs.resume_job(handle.id)
+        gate.set()
+        assert await handle.result(20) == [["completed", 10]]
+
+
+async def has_children(db: JobDb, job_id: int, count: int) -> bool:
+    return len(await db.get_children(job_id)) == count
+
+
+async def is_at(db: JobDb, job_id: int, status: JobStatus) -> bool:
+    return (await row_of(db, job_id)).status is status
+
+
+async def test_the_cancellation_of_a_parent_cancels_its_children(db: JobDb) -> None:
+    async with managed(db, concurrency=2) as jobs:
+        handle = await jobs.dispatch(Whole(parts=parts(1, 2, 3, waits=True)))
+        await wait_until(lambda: has_children(db, handle.id, 3))
+        await jobs.cancel_job(handle.id)
+        with pytest.raises(Interrupted):
+            await handle.result(10)
+        ids = [row.job_id for row in await db.get_children(handle.id)]
+        for job_id in ids:
+            await wait_until(lambda job_id=job_id: is_at(db, job_id, JobStatus.CANCELLED))
+
+    assert len(ids) == 3
+
+
+async def test_a_job_that_cancels_itself_cancels_its_children(db: JobDb) -> None:
+    registry = Registry()
+    registry.job(name="part")(Part)
+
+    @registry.job(name="fickle")
+    class Fickle(BaseModel):
+        async def run(self, ctx: JobContext) -> Cancelled:
+            await ctx.spawn(Part(number=1), delay=1000)
+            return Cancelled("no more")
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Fickle())
+        with pytest.raises(Interrupted):
+            await handle.result(10)
+        (child,) = await db.get_children(handle.id)
+        await wait_until(lambda: is_at(db, child.job_id, JobStatus.CANCELLED))
+
+
+async def test_what_is_no_child_is_not_waited_for(db: JobDb) -> None:
+    registry = Registry()
+    registry.job(name="part")(Part)
+    stranger = await db.insert_job(Job(author="mika"))
+
+    @registry.job(name="wrong")
+    class Wrong(BaseModel):
+        async def run(self, ctx: JobContext) -> list[str]:
+            said: list[str] = []
+            for call in (ctx.wait(stranger), ctx.wait(404), ctx.spawn(Job(author="a"))):
+                try:
+                    await call
+                except (InvalidInput, NotFound) as error:
+                    said.append(str(error))
+            child = await ctx.spawn(Part(number=1), delay=1000)
+            await ctx.db.delete_job(child.id)
+            try:
+                await ctx.wait(child)
+            except NotFound as error:
+                said.append(str(error))
+            return said
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Wrong())
+        found = await handle.result(10)
+
+    child_id = handle.id + 1
+    assert found == [
+        f"job {stranger} is no child of job {handle.id}; wait() takes what spawn() gave",
+        "there is no job 404",
+        "key is missing; expected what tells this Job from the other children",
+        f"there is no job {child_id}",
+    ]
+
+
+async def test_a_child_may_be_of_another_pipeline_and_worked_on_elsewhere(db: JobDb) -> None:
+    registry = Registry()
+
+    @registry.job(name="order")
+    class Order(BaseModel):
+        async def run(self, ctx: JobContext) -> str:
+            child = await ctx.spawn(Job(author="mika", link="https://example.com"), key="encode")
+            return (await ctx.wait(child)).status
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Order())
+        children = await wait_until(lambda: db.get_children(handle.id))
+        await db.update_stage(children[0].job_id, Stage.UPLOADED)
+        assert await handle.result(10) == "completed"
+    assert (await row_of(db, handle.id)).ready == TaskStage.COMPLETED
+    assert len(await kinds(db, handle.id)) == 3
+
+
+def test_equal_jobs_are_the_same_child_in_any_process() -> None:
+    registry = Registry()
+
+    @registry.job(name="tagged")
+    class Tagged(BaseModel):
+        tags: set[str] = Field(default_factory=set[str])
+        sizes: dict[str, float] = Field(default_factory=dict[str, float])
+        raw: bytes = b""
+
+        async def run(self, _ctx: JobContext) -> None: ...
+
+    definition = registry.get("tagged")
+    key = child_key(definition, Tagged(tags=set("abcdef"), sizes={"a": 1, "b": 2}, raw=b"\xff"))
+
+    assert key == child_key(
+        definition, Tagged(tags=set("fedcba"), sizes={"b": 2, "a": 1}, raw=b"\xff")
+    )
+    assert key == "tagged:f8d3ec747550f8b8995cb0aeaa59c70d"
+    assert key != child_key(definition, Tagged(tags=set("abcde")))

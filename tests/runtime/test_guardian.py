@@ -1,0 +1,154 @@
+"""Programs end with the process that runs them, also when that is killed with SIGKILL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pandora_db import ExecutionFailed
+from pandora_db.runtime import guardian, run_process
+from pandora_db.runtime.guardian import Guardian
+from tests.runtime.test_process import gone
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups")
+
+# A worker whose program has a child, which is deaf to SIGTERM; both say who they are.
+WORKER = """
+import asyncio, os, signal, sys
+from pandora_db.runtime import run_process, guardian
+
+FAMILY = '''
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(os.getpid(), child.pid, flush=True)
+time.sleep(600)
+'''
+
+async def main():
+    await run_process("true")  # the guardian has let one group go
+    await asyncio.gather(*(
+        run_process(sys.executable, "-c", FAMILY, on_line=lambda line: print(line, flush=True))
+        for _ in range(2)
+    ))
+
+asyncio.run(main())
+"""
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=-1, text=True)
+
+
+def guardians() -> set[int]:
+    """The shells that guard, of whichever process."""
+    found: set[int] = set()
+    for process in psutil.process_iter(["cmdline"]):
+        if any("groups=' '" in part for part in process.info["cmdline"] or ()):
+            found.add(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_programs_end_when_their_worker_is_killed(how: signal.Signals) -> None:
+    before = guardians()
+    with start(WORKER) as worker:
+        assert worker.stdout is not None
+        lines = [await asyncio.to_thread(worker.stdout.readline) for _ in range(2)]
+        pids = [int(pid) for line in lines for pid in line.split()]
+        assert len(pids) == 4
+        assert not gone(pids)()
+        assert len(guardians() - before) == 1, "one for all programs of a process"
+        os.kill(worker.pid, how)
+        worker.wait()
+        await wait_until(gone(pids), timeout=5)
+        await wait_until(lambda: not guardians() - before, timeout=5)
+
+
+KILLED_BEFORE = """
+import asyncio, os, signal, sys
+from pandora_db.runtime import guardian, run_process
+guardian.Guardian.add = lambda self, group: os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(run_process("touch", sys.argv[1]))
+"""
+
+
+async def test_a_program_that_nobody_guards_yet_does_not_begin(tmp_path: Path) -> None:
+    """The worker is killed between the start of the program and the word to the guardian."""
+    mark = tmp_path / "begun"
+    with start(KILLED_BEFORE, str(mark)) as worker:
+        assert worker.wait() == -signal.SIGKILL
+
+    def waits() -> bool:
+        return any(
+            str(mark) in (process.info["cmdline"] or ())
+            for process in psutil.process_iter(["cmdline"])
+        )
+
+    await wait_until(lambda: not waits(), timeout=5)
+    assert not mark.exists()
+
+
+async def test_a_guardian_that_was_killed_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = Guardian()
+    monkeypatch.setattr("pandora_db.runtime.process_group.GUARDIAN", mine)
+    before = guardians()
+    sleeping = asyncio.ensure_future(run_process("sleep", "600"))
+    await wait_until(lambda: guardians() - before)
+    (first,) = guardians() - before
+    await wait_until(lambda: mine._groups)
+    (group,) = mine._groups
+    os.kill(first, signal.SIGKILL)
+    await wait_until(lambda: first not in guardians())
+
+    await run_process("true")
+    (second,) = guardians() - before
+    assert second != first
+    mine.forget()  # as if we were over: the pipe ends
+    await wait_until(gone([group]), timeout=5)
+    with pytest.raises(ExecutionFailed, match="ended by signal 9"):
+        await asyncio.wait_for(sleeping, 5)
+
+
+async def test_a_child_process_that_was_forked_leaves_the_guardian_to_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = Guardian()
+    monkeypatch.setattr("pandora_db.runtime.process_group.GUARDIAN", mine)
+    await run_process("true")
+    assert mine._pipe is not None
+    mine.forget()
+    assert mine._pipe is None
+    assert (await run_process("echo", "again")).tail == ("again",)
+    mine.forget()
+
+
+async def test_where_there_is_no_shell_programs_run_unguarded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guardian, "find_shell", lambda: None)
+    before = guardians()
+    assert (await run_process("echo", "alone")).tail == ("alone",)
+    assert guardians() == before
+
+
+async def test_what_cannot_be_started_is_said_as_without_a_guardian(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("text")
+    for program in ("no-such-program", "./missing", str(tmp_path), str(plain)):
+        with pytest.raises(ExecutionFailed, match=r"cannot be started: \[Errno (2|13)\]"):
+            await run_process(program, cwd=tmp_path)
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\necho $1 $PWD\n")
+    tool.chmod(0o755)
+    assert (await run_process("./tool", "a b", cwd=tmp_path)).tail == (f"a b {tmp_path}",)
