@@ -9,6 +9,7 @@ from contextvars import Context
 
 from pandora_db.discord.delivery import LONGEST, OLD, Delivery
 from pandora_db.discord.lines import Lane, Line, Shown
+from pandora_db.discord.message import MessageRef
 from pandora_db.discord.pace import Pace
 from pandora_db.discord.verdicts import Verdict, judge, retry_after
 from pandora_db.errors import PandoraDbError
@@ -43,6 +44,16 @@ class Turns:
     def leave(self, line: Line) -> None:
         """Take a line out."""
         self._lane(line).leave(line)
+
+    def renew(self, line: Line, ref: MessageRef) -> Line:
+        """The line of the same job with another message; what is on its way to the old one ends."""
+        self.leave(line)
+        line.dropped = True
+        renewed = Line(line.job_id, ref, wanted=line.wanted, ended=line.ended, waiters=line.waiters)
+        line.waiters = []
+        if renewed.wanted is not None:
+            self.enter(renewed)
+        return renewed
 
     def ring(self, line: Line) -> None:
         """It is urgent now: do not sleep over it."""
@@ -109,11 +120,8 @@ class Turns:
         if not line.dirty or line.dropped:
             lane.leave(line)
             line.answer(delivered=not line.gone)
-        elif self._lane(line) is lane:
+        else:
             lane.requeue(line)
-        else:  # its message is in another channel now
-            lane.leave(line)
-            self.enter(line)
 
     def _failed(self, lane: Lane, line: Line, wanted: Shown | None, error: Exception) -> None:
         now = asyncio.get_running_loop().time()

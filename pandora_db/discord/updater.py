@@ -223,8 +223,7 @@ class ProgressUpdater:
             line = self._lines[job.job_id] = Line(job.job_id, ref)
         # Ids grow with time: the greater is of the message that took the place of the other.
         elif ref.message_id > line.ref.message_id and not line.unstored:
-            self._turns.leave(line)
-            line.ref, line.shown, line.gone = ref, None, False
+            line = self._lines[job.job_id] = self._turns.renew(line, ref)
         self._lines.move_to_end(job.job_id)
         return line
 

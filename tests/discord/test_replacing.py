@@ -211,17 +211,21 @@ async def test_a_job_with_a_channel_alone_gets_a_message(
 
 
 async def test_showing_inside_a_transaction(
-    db: JobDb, stand_in: StandIn, client: discord.Client, stored_job: StoredJob
-) -> None:
+    db: JobDb, stand_in: StandIn, client: discord.Client, stored_job: StoredJob,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     job = await stored_job()
     stand_in.delete(job.message_id)
     async with ProgressUpdater(client, db, **QUICK) as updater:
         async with db.transaction() as tx:
             await tx.update_job(job.job_id, current_step="moving")
             updater.show(job, "half")
+            await wait_until(stand_in.messages)  # now it is to be stored
+            await asyncio.sleep(0.05)
         assert await updater.settle(job.job_id)
         (message,) = stand_in.messages()
         assert (await read(db, job.job_id)).message_id == message.message_id
+    assert "trying again" not in caplog.text
 
 
 async def test_the_database_is_away_when_the_new_message_is_to_be_stored(

@@ -137,6 +137,7 @@ async def test_the_message_of_a_job_moves_to_another_channel(
     moved = job._replace(channel_id=other, message_id=there.id)
     async with ProgressUpdater(client, **QUICK) as updater:
         stand_in.hold()
+        stand_in.fail("PATCH /channels/", 503)
         updater.show(job, "half")
         await asyncio.sleep(0.05)  # it is on its way
         updater.show(moved, "more than half")
@@ -145,7 +146,8 @@ async def test_the_message_of_a_job_moves_to_another_channel(
         assert content(stand_in, moved) == "more than half"
         # By the row that names the old one, too.
         assert await updater.finish(job, "done")
-    assert [content(stand_in, each) for each in (job, moved)] == ["half", "done"]
+    # The edit that failed is not tried again: it was of the old one.
+    assert [content(stand_in, each) for each in (job, moved)] == ["job 1 is queued", "done"]
 
 
 async def test_last_states_go_first(
@@ -160,6 +162,21 @@ async def test_last_states_go_first(
         assert await updater.settle(8)
         assert [edit.message_id for edit in stand_in.edits()][-1] == jobs[7].message_id
         assert len(stand_in.edits()) <= 2
+
+
+async def test_a_channel_is_shared_fairly(
+    stand_in: StandIn, client: discord.Client, new_job: NewJob
+) -> None:
+    jobs = [await new_job(n) for n in range(1, 4)]
+    async with ProgressUpdater(client, edits=1, per=0.05, every=0.0) as updater:
+        step = 0
+        while len(stand_in.edits()) < 9:
+            step += 1
+            for job in jobs:
+                updater.show(job, f"step {step}")
+            await asyncio.sleep(0.005)
+        shares = Counter(edit.message_id for edit in stand_in.edits()[:9])
+    assert list(shares.values()) == [3, 3, 3]
 
 
 async def test_channels_do_not_wait_for_each_other(

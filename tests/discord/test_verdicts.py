@@ -13,6 +13,7 @@ from pandora_db.discord import ProgressUpdater
 from pandora_db.discord.verdicts import Verdict, judge, retry_after
 from tests.discord.conftest import QUICK
 from tests.support.messages import row
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pandora_db import JobRow
@@ -144,3 +145,14 @@ async def test_a_mistake_in_the_call_is_told_and_not_repeated(
         assert not await updater.finish(fresh(1), "done", view=None)
     assert len(library.tries) == 1
     assert "unexpected keyword" in caplog.text
+
+
+async def test_close_does_not_wait_for_the_next_attempt() -> None:
+    library = Library(LibraryError(503), LibraryError(503))
+    updater = ProgressUpdater(library, **QUICK)
+    updater.show(fresh(1), "done", last=True)
+    await wait_until(lambda: len(library.tries) == 2)  # the third would come 2 s later
+    begun = time.monotonic()
+    assert await updater.close() == ()
+    assert time.monotonic() - begun < 1.5
+    assert len(library.tries) == 3
