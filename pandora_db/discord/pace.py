@@ -8,7 +8,7 @@ from collections import deque
 class Pace:
     """At most so many requests within any stretch of so many seconds.
 
-    A request counts from its end: when it reached Discord, nobody here knows, but not later.
+    A request counts from when it is surely at Discord: its end, as a rule.
     """
 
     def __init__(self, requests: int, per: float) -> None:
@@ -22,9 +22,9 @@ class Pace:
         full = len(self._ends) == self._requests
         return max(self._ends[0] + self._per if full else 0.0, self._paused_until)
 
-    def mark(self, now: float) -> None:
-        """A request has ended."""
-        self._ends.append(now)
+    def mark(self, at: float) -> None:
+        """A request was at Discord by then."""
+        self._ends.append(at)
 
     def pause(self, until: float) -> None:
         """Make none until then: Discord said so."""

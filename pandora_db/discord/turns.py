@@ -17,6 +17,9 @@ from pandora_db.errors import PandoraDbError
 log = logging.getLogger("pandora_db.discord")
 
 _EVERY_OLD = 60.0  # seconds between two edits of a message older than an hour
+# Seconds in which a request is at Discord. When the limit is used up, discord.py returns from the
+# last edit only when there is room again.
+_REACHED = 1.0
 _LANES = 1000  # that may be kept for their pace alone
 
 
@@ -105,7 +108,7 @@ class Turns:
 
     async def _turn(self, lane: Lane, line: Line) -> None:
         loop = asyncio.get_running_loop()
-        wanted = line.wanted
+        wanted, begun = line.wanted, loop.time()
         try:
             shown = await self._delivery.deliver(line, wanted)
         except Exception as error:  # noqa: BLE001 - of any library, and none may come out
@@ -116,7 +119,7 @@ class Turns:
             if shown:
                 self._settled(line, wanted)
         finally:
-            lane.pace.mark(loop.time())
+            lane.pace.mark(min(loop.time(), begun + _REACHED))
         if not line.dirty or line.dropped:
             lane.leave(line)
             line.answer(delivered=not line.gone)

@@ -78,8 +78,6 @@ async def test_the_button_cancels_and_ctrl_c_ends_the_bot_cleanly(folder: Path) 
         await wait_until(lambda: "encoding" in message.content and message.buttons())
         await stand_in.click(message, "cancel:1")
         await wait_until(lambda: message.content == "**Job 1** was cancelled")
-        said = [text for _, text in message.versions]
-        assert any("is being cancelled" in text for text in said)
         assert message.components == []
         other = await stand_in.slash("encode", {"link": "https://example.com/b.mkv"})
         await wait_until(lambda: "encoding" in other.text())
