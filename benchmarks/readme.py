@@ -18,7 +18,8 @@ from benchmarks.report import HEAD, cells
 _ROOT = Path(__file__).parent.parent
 _HEADLINES = (
     "1-insert", "2-insert-50", "2-insert-1000", "3-insert-postgres", "4-postgres", "5-get",
-    "6-sqlite", "6-postgres", "8-sqlite-100", "8-postgres-100", "10-change",
+    "6-sqlite", "6-postgres", "7-postgres", "7-sqlite-process", "8-sqlite-100", "8-postgres-100",
+    "10-change",
 )  # fmt: skip
 _SHOWN = ("work", "against", "measured")
 _RAW = (

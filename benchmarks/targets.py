@@ -136,6 +136,28 @@ TARGETS = (
     Target("8-sqlite-50", 8, "no-op jobs, 50 tasks, SQLite", _QUEUES, 5, 12, "10x"),
     Target("8-sqlite-100", 8, "no-op jobs, 100 tasks, SQLite", _QUEUES, 5, 12, "11.5x"),
     Target(
+        "8-postgres-50-run",
+        8,
+        "the same by the runtime, 50 at once, PostgreSQL",
+        _PGQUEUER,
+        1.2,
+        3,
+        "",
+    ),
+    Target(
+        "8-postgres-100-run",
+        8,
+        "the same by the runtime, 100 at once, PostgreSQL",
+        _PGQUEUER,
+        1.2,
+        3,
+        "",
+    ),
+    Target("8-sqlite-50-run", 8, "the same by the runtime, 50 at once, SQLite", _QUEUES, 5, 12, ""),
+    Target(
+        "8-sqlite-100-run", 8, "the same by the runtime, 100 at once, SQLite", _QUEUES, 5, 12, ""
+    ),
+    Target(
         "9-snapshot",
         9,
         "no-op jobs, an old snapshot held for 60 s, PostgreSQL",

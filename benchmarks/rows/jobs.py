@@ -1,8 +1,9 @@
 """Row 8: jobs that do nothing, from the first claim to the last finish, beside other queues.
 
 Ours is what an application writes: jobs are claimed in batches of 100, and so many tasks work them
-off one by one, each inside its claim, with heartbeats, history and fencing as they come. The peers
-do less for a job, and keep smaller rows. All jobs are there before the clock starts.
+off one by one, each inside its claim, with heartbeats, history and fencing as they come; and the
+same by the library's own runtime, with a handler that does nothing. The peers do less for a job,
+and keep smaller rows. All jobs are there before the clock starts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks.raw_postgres import connect_arguments, fresh_database
 from benchmarks.rounds import Measure, Plan, Result, in_loop
 from benchmarks.work import new_job
 from pandora_db import Claim, JobDb, Stage
+from pandora_db.runtime import JobContext, Pipeline
 
 TASKS = (50, 100)
 _PEERS = ("huey", "litequeue", "persist-queue", "pgqueuer")
@@ -86,7 +88,9 @@ async def _contest(
     key: str, ours: Worked, peers: Mapping[str, Measure], plan: Plan
 ) -> list[Result]:
     """Everybody in turns, after one round to warm up; the peer with the best median counts."""
-    lines = {f"{key}-{tasks}": partial(ours.rate, jobs_of(plan), tasks) for tasks in TASKS}
+    count = jobs_of(plan)
+    lines = {f"{key}-{tasks}": partial(ours.rate, count, tasks) for tasks in TASKS}
+    lines |= {f"{key}-{tasks}-run": partial(ours.run_rate, count, tasks) for tasks in TASKS}
     sides: dict[str, Measure] = {**lines, **peers}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(plan.rounds + 1):
@@ -126,6 +130,24 @@ class Worked:
         start = time.perf_counter()
         await self.work(count, tasks)
         seconds = time.perf_counter() - start
+        assert await self.db.get_queue_length() == 0
+        return count / seconds
+
+    async def run_rate(self, count: int, hands: int) -> float:
+        """The same by the library's own runtime, which works on so many jobs at once."""
+        await self.fill(count)
+        if self._tidy:
+            await self._tidy()
+        pipeline = Pipeline()
+
+        @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=hands)
+        async def work(_: JobContext) -> None:
+            """Do nothing."""
+
+        start = time.perf_counter()
+        async with pipeline.running(self.db) as crew:
+            await crew.wait_idle()
+            seconds = time.perf_counter() - start
         assert await self.db.get_queue_length() == 0
         return count / seconds
 

@@ -4,13 +4,17 @@
     python -m examples.encode_queue film.mkv https://…    your own files and links
     python -m examples.encode_queue --help
 
-What happens: ffmpeg makes a few clips, a small HTTP server on 127.0.0.1 offers them, a bot queues
-requests for them in `pandora-demo/pandora.db`, and the workers of each stage take every job through
-download, encode and upload (HTTP PUT to the same server, which keeps the bytes).
+What happens: ffmpeg makes a few clips, a small HTTP server on 127.0.0.1 offers them, and a bot
+queues requests for them in `pandora-demo/pandora.db`. This process downloads and uploads (HTTP PUT
+to the same server, which keeps the bytes); the encoders are processes of their own. One of them is
+killed with SIGKILL in the middle of an encode: its lease runs out, and another encoder goes on from
+the checkpoint, with the segments that were encoded and without a second download.
 
-Ctrl-C stops it; the same command again finishes what was left. One process at a time may work on a
-database, and a lock file sees to that: workers here tell each other in memory which job is theirs.
-Workers in several processes, by claims and leases: examples/pipeline.py and worker_loop.py.
+Ctrl-C stops it; the same command again finishes what was left. It may run several times at once, on
+one folder too: a job has one worker, whichever process that is in. `demo.log` in the folder holds
+what the encoders and the server did. (Not every version of SQLite is safe with several processes
+on one file: docs/leases.md.)
 
-Read it in this order: app.py, bot.py, workers.py, steps.py, resume.py, report.py.
+Read it in this order: app.py, bot.py, transfers.py, encode.py, segments.py, workers.py, follow.py,
+accident.py, report.py.
 """

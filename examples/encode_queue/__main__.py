@@ -16,7 +16,6 @@ def main() -> int:
 
 def _run() -> int:
     from examples.encode_queue.failure import StepError  # noqa: PLC0415 - see main
-    from examples.encode_queue.lock import AlreadyRunningError  # noqa: PLC0415
     from examples.encode_queue.options import parse_options  # noqa: PLC0415
     from pandora_db import PandoraDbError  # noqa: PLC0415
 
@@ -32,8 +31,8 @@ def _run() -> int:
         code = asyncio.run(run(options))
     except* KeyboardInterrupt:
         code = 130
-    except* (AlreadyRunningError, PandoraDbError, StepError, OSError) as errors:
-        # The workers are a task group: what ends one of them arrives here in a group.
+    except* (PandoraDbError, StepError, OSError) as errors:
+        # The run is a task group: what ends one of its tasks arrives here in a group.
         print(f"error: {_first(errors)}", file=sys.stderr)
     return code
 

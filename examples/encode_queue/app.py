@@ -1,45 +1,36 @@
-"""One run, from the lock to the final table."""
+"""One run, from the first look at the database to the final tables."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 
-from examples.encode_queue.bot import Bot, Request, made_up_requests, requests_for
+from examples.encode_queue.accident import Accident
+from examples.encode_queue.bot import Bot, made_up_requests, requests_for
 from examples.encode_queue.clips import FULL, QUICK, make_material
-from examples.encode_queue.lock import single_process
-from examples.encode_queue.media_server import MediaServer
+from examples.encode_queue.facts import SETTINGS
+from examples.encode_queue.ffmpeg import check_ffmpeg
+from examples.encode_queue.follow import Follower
+from examples.encode_queue.media_server import MediaServer, count_downloads
 from examples.encode_queue.options import Options
-from examples.encode_queue.report import Line, as_json, print_tables, read_lines
-from examples.encode_queue.resume import pick_up
+from examples.encode_queue.report import as_json, print_report, read_lines
 from examples.encode_queue.screen import Screen, choose_screen
-from examples.encode_queue.steps import Tools
-from examples.encode_queue.workers import Pipeline
-from pandora_db import JobDb, JobRow, Stage
+from examples.encode_queue.transfers import transfers
+from examples.encode_queue.workers import Names, Workers
+from pandora_db import JobDb, JobRow, JobType, Stage, StageKind
+from pandora_db.runtime import Pipeline
 
 _RATE = 8_000_000  # bytes per second of each transfer, so that the bars can be watched
 _EARLIER = 12  # lines of earlier runs that are shown
 _MADE_UP = 8
-
-
-@dataclass(slots=True)
-class Run:
-    """What this run has to do with: jobs left by an earlier one, and new ones."""
-
-    bot: Bot | None = None
-    left_over: list[JobRow] = field(default_factory=list)
-
-    @property
-    def job_ids(self) -> list[int]:
-        """Every job of this run, the left-over ones first."""
-        accepted = self.bot.accepted if self.bot else []
-        return [*(job.job_id for job in self.left_over), *accepted]
+_STAGES = frozenset(Stage)
 
 
 async def run(options: Options) -> int:
@@ -49,80 +40,122 @@ async def run(options: Options) -> int:
     signal stopped the run.
 
     Raises:
-        AlreadyRunningError: another process works here.
+        StepError: there is no ffmpeg, or an encoder ended by itself.
         PandoraDbError: the database refuses.
     """
-    with single_process(options.folder / "lock"), choose_screen(json=options.json) as screen:
-        async with JobDb.open(options.db) as db:
-            await db.init_schema()
-            progress = Run()
-            work = asyncio.create_task(_work(options, db, screen, progress))
+    await check_ffmpeg()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    journal = options.folder / "demo.log"
+    _log_to(journal)
+    names = Names()
+    async with JobDb.open(options.db, settings=SETTINGS) as db:
+        await db.init_schema()
+        with choose_screen(json=options.json) as screen:
+            follower = Follower(db, screen, names)
+            work = asyncio.create_task(_work(options, db, screen, follower, names))
             with _signals(work.cancel) as received:
                 try:
                     await work
                 except asyncio.CancelledError:
                     if not received:
                         raise
-            lines, earlier, total = await _read_log(db, progress.job_ids)
-            left = await _left(db)
+        known = set(follower.job_ids)
+        others = await db.get_completed_jobs(_EARLIER + len(known))
+        older = [job for job in others if job.job_id not in known and _ours(job)][:_EARLIER]
+        downloads = count_downloads(journal)
+        lines = await read_lines(db, await db.get_jobs_by_ids(sorted(known)), downloads)
+        earlier = await read_lines(db, older, downloads)
+        counts = await db.stage_counts()
+        left = {code: number for code, number in counts.items() if number and code in _STAGES}
     if options.json:
         print(as_json(lines, earlier, sum(left.values())))
     else:
-        print_tables(lines, [] if received else earlier, total)
+        print_report(lines, [] if received else earlier, names)
     if received:
         _say_what_is_left(left, sources=bool(options.sources))
         return 128 + received[0]
     return 0
 
 
-async def _work(options: Options, db: JobDb, screen: Screen, progress: Run) -> None:
-    progress.left_over = await pick_up(db, screen)
-    number = options.clips
-    if number is None:
-        number = 0 if progress.left_over or options.sources else _MADE_UP
-    size = QUICK if options.quick else FULL
-    clips, intro = await make_material(
-        options.folder / "clips", size, screen.note, only_intro=number < 1
-    )
-    rate = 0 if options.quick else _RATE
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
-    async with (
-        MediaServer(options.folder / "uploads", rate=rate) as server,
-        aiohttp.ClientSession(timeout=timeout) as http,
-    ):
-        tools = Tools(db, http, server, intro, options.quick)
-        pipeline = Pipeline(tools, screen, workers=options.workers)
-        bot = Bot(
-            db, server, screen, pipeline, folder=options.folder.resolve(), limit=options.limit
+async def _work(
+    options: Options, db: JobDb, screen: Screen, follower: Follower, names: Names
+) -> None:
+    async with db.watch() as events:
+        await expect_left_over(db, follower)
+        left = len(follower.job_ids)
+        made_up = options.clips
+        if made_up is None:
+            made_up = 0 if left or options.sources else _MADE_UP
+        clips, intro = await make_material(
+            options.folder / "clips",
+            QUICK if options.quick else FULL,
+            screen.note,
+            only_intro=made_up < 1,
         )
-        progress.bot = bot
-        requests: list[Request] = requests_for(options.sources, options.seed)
-        requests += made_up_requests(clips, number, options.seed)
-        for job in progress.left_over:
-            screen.add(job)
-            if not job.archived:
-                await pipeline.expect(job.job_id)
-        if progress.left_over and not requests:
-            screen.note(f"finishing what an earlier run left: {len(progress.left_over)}")
-        await pipeline.run(lambda: bot.feed(requests))
+        requests = requests_for(options.sources, options.seed)
+        requests += made_up_requests(clips, made_up, options.seed)
+        if left and not requests:
+            screen.note(f"finishing what an earlier run left: {left}")
+        accident = Accident(screen, follower.rows)
+        workers = Workers(
+            options.db, intro, number=options.workers, quick=options.quick, names=names,
+            heard=accident.heard, lost=accident.lost,
+        )  # fmt: skip
+        rate = 0 if options.quick else _RATE
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+        async with (
+            MediaServer(options.folder / "uploads", rate=rate) as server,
+            aiohttp.ClientSession(timeout=timeout) as http,
+            asyncio.TaskGroup() as group,
+        ):
+            here = transfers(http, server, hands=options.workers)
+            tasks = [
+                group.create_task(workers.run()),
+                group.create_task(_run_here(here, db)),
+                group.create_task(follower.follow(events)),
+                group.create_task(follower.show_progress()),
+            ]
+            if options.kill or (options.kill is None and made_up):
+                tasks.append(group.create_task(accident.happen()))
+            bot = Bot(
+                db, server, screen, follower, folder=options.folder.resolve(), limit=options.limit
+            )
+            await bot.feed(requests)
+            await follower.all_ended()
+            for task in tasks:
+                task.cancel()
 
 
-async def _read_log(db: JobDb, job_ids: list[int]) -> tuple[list[Line], list[Line], int]:
-    mine = await db.get_jobs_by_ids(sorted(job_ids))
-    known = set(job_ids)
-    others = await db.get_completed_jobs(_EARLIER + len(known))
-    older = [job for job in others if job.job_id not in known][:_EARLIER]
-    total = await db.count_jobs(archived=True) - sum(job.archived for job in mine)
-    return await read_lines(db, mine), await read_lines(db, older), total
+async def expect_left_over(db: JobDb, follower: Follower) -> None:
+    """Wait for what an earlier run left, too: lost workers' jobs are taken back by every handle."""
+    unowned = (await db.recover()).unowned  # another program's, which may still be at them
+    for job in await db.get_active_jobs():
+        if not _ours(job) or job.hold or job.job_id in unowned:
+            continue
+        if Stage(job.ready).kind in (StageKind.WAITING, StageKind.WORKING):
+            follower.expect(job.job_id)
 
 
-async def _left(db: JobDb) -> dict[str, int]:
-    counts = await db.stage_counts()
-    return {Stage(code).name.capitalize(): number for code, number in counts.items() if number}
+def _ours(job: JobRow) -> bool:
+    """Whether it is a job of the encode pipeline: a database may hold others."""
+    return job.job_type == JobType.ENCODE
 
 
-def _say_what_is_left(left: dict[str, int], *, sources: bool) -> None:
-    listed = ", ".join(f"{number} {name}" for name, number in left.items())
+async def _run_here(pipeline: Pipeline, db: JobDb) -> None:
+    async with pipeline.running(db, shutdown_timeout=4.0):
+        await asyncio.Event().wait()  # until cancelled
+
+
+def _log_to(file: Path) -> None:
+    """Have all that is logged written to `file`, and not over the bars."""
+    logging.basicConfig(
+        filename=file, encoding="utf-8", level=logging.INFO, format="%(asctime)s %(message)s"
+    )
+    logging.captureWarnings(capture=True)
+
+
+def _say_what_is_left(left: dict[int, int], *, sources: bool) -> None:
+    listed = ", ".join(f"{number} {Stage(code).name.capitalize()}" for code, number in left.items())
     same = "The same command without the files" if sources else "The same command"
     hint = f" {same} finishes them." if listed else ""
     print(f"Stopped. Left: {listed or 'no job'}.{hint}", file=sys.stderr, flush=True)

@@ -10,9 +10,9 @@ from itertools import count
 from pathlib import Path
 
 from examples.encode_queue.facts import PRESET_NAMES, title
+from examples.encode_queue.follow import Follower
 from examples.encode_queue.media_server import MediaServer
 from examples.encode_queue.screen import Screen
-from examples.encode_queue.workers import Pipeline
 from pandora_db import Job, JobDb, Preset, QueueFull
 
 USERS = {"mika": 41, "noor": 42, "kofi": 43, "ines": 44, "tomasz": 45}
@@ -69,7 +69,7 @@ class Bot:
         db: JobDb,
         server: MediaServer,
         screen: Screen,
-        pipeline: Pipeline,
+        follower: Follower,
         *,
         folder: Path,
         limit: int,
@@ -77,10 +77,9 @@ class Bot:
         self._db = db
         self._server = server
         self._screen = screen
-        self._pipeline = pipeline
+        self._follower = follower
         self._folder = folder
         self._limit = limit
-        self.accepted: list[int] = []
 
     async def feed(self, requests: Sequence[Request]) -> None:
         """Queue all `requests`, in order."""
@@ -90,17 +89,15 @@ class Bot:
     async def _ask(self, request: Request) -> None:
         # The id is reserved first, since the job's folder carries it.
         job = self._job(request, await self._db.get_next_job_id())
+        assert job.job_id is not None
+        self._follower.expect(job.job_id)
         job_id = await self._insert_when_there_is_room(job)
-        self.accepted.append(job_id)
         row = await self._db.get_job(job_id)
         assert row is not None
-        self._screen.add(row)
         position = await self._db.queue_position(job_id)
-        self._screen.note(
-            f"{request.author}: {title(row)} is job {job_id}, {PRESET_NAMES[request.preset]}, "
-            f"number {position} in line"
-        )
-        await self._pipeline.expect(job_id)
+        where = f"number {position} in line" if position else "at work already"
+        what = f"{title(row)} is job {job_id}, {PRESET_NAMES[request.preset]}"
+        self._screen.note(f"{request.author}: {what}, {where}")
 
     async def _insert_when_there_is_room(self, job: Job) -> int:
         told = False
@@ -111,13 +108,13 @@ class Bot:
                 if not told:
                     self._screen.note(f"{job.author}: {full}")
                 told = True
-            await self._pipeline.wait_for_room()
+            await self._follower.wait_for_room()
 
     def _job(self, request: Request, job_id: int) -> Job:
         message_id = _snowflake()
         config: dict[str, str] = {}
         if isinstance(request.source, Path):
-            link = self._server.share(request.source)
+            link = self._server.share(request.source, job_id)
             config = {"file": str(request.source), "title": request.source.name}
         else:
             link = request.source

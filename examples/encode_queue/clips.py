@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from examples.encode_queue.ffmpeg import run_ffmpeg
 
@@ -20,7 +21,7 @@ class Size:
 
 
 FULL = Size(1280, 720, 6.0)
-QUICK = Size(320, 180, 2.0)
+QUICK = Size(320, 180, 4.0)
 
 # The costly pictures are drawn small and scaled up.
 PICTURES = {
@@ -67,15 +68,20 @@ async def make_material(
 
 
 async def _make(clip: _Clip, size: Size, turn: asyncio.Semaphore) -> None:
-    part = clip.path.with_name(f"part-{clip.path.name}")
+    # No fixed name: this program may run several times at once.
+    part = clip.path.with_name(f"part-{token_hex(4)}-{clip.path.name}")
     async with turn:
-        await run_ffmpeg(
-            *("-f", "lavfi", "-i", clip.picture.format(w=size.width, h=size.height)),
-            *("-f", "lavfi", "-i", f"sine=frequency={clip.tone}"),
-            *("-t", str(clip.seconds), "-pix_fmt", "yuv420p"),
-            *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "14", "-c:a", "aac", str(part)),
-        )
-    part.replace(clip.path)
+        try:
+            await run_ffmpeg(
+                *("-f", "lavfi", "-i", clip.picture.format(w=size.width, h=size.height)),
+                *("-f", "lavfi", "-i", f"sine=frequency={clip.tone}"),
+                *("-t", str(clip.seconds), "-pix_fmt", "yuv420p"),
+                *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "14", "-g", "30"),
+                *("-c:a", "aac", str(part)),
+            )
+            part.replace(clip.path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def write_subtitles(path: Path, lines: list[str], *, start: float, each: float) -> None:

@@ -1,4 +1,4 @@
-"""The facts of this example that travel in a job's JSON columns, and the files in its folder."""
+"""The facts of this example: settings, what stands in JSON columns, files in a job's folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pandora_db import JobRow, Preset, Stage
+from pandora_db import JobRow, Preset, Settings, Stage
+
+# Short, so that a killed worker's job goes on soon; the default is a lease of 30 seconds.
+SETTINGS = Settings(lease=5.0, heartbeat=1.0, sweep=1.0, max_attempts=3)
 
 PRESET_NAMES = {
     Preset.PSEUDO_LOSSLESS: "pseudo-lossless",
@@ -19,6 +22,24 @@ PRESET_NAMES = {
     Preset.CONCAT_DEFAULT: "concat",
     Preset.CONCAT_SOME_SUBS: "concat + subs",
 }
+# What part of a whole job is done when it comes to a stage.
+_REACHED = {
+    Stage.QUEUED: 0.0,
+    Stage.DOWNLOADING: 0.0,
+    Stage.DOWNLOADED: 0.2,
+    Stage.ENCODING: 0.2,
+    Stage.ENCODED: 0.9,
+    Stage.UPLOADING: 0.9,
+    Stage.UPLOADED: 1.0,
+}
+
+
+def overall(stage: Stage, fraction: float = 0.0) -> float | None:
+    """How far a whole job is when `fraction` of the work at `stage` is done; None if it failed."""
+    begin = _REACHED.get(stage)
+    if begin is None or stage.terminal:
+        return begin
+    return begin + fraction * (_REACHED[Stage(stage + 1)] - begin)
 
 
 def json_of(text: str | None) -> dict[str, Any]:
@@ -30,6 +51,11 @@ def json_of(text: str | None) -> dict[str, Any]:
 def title(job: JobRow) -> str:
     """The name of the video that was asked for."""
     return str(json_of(job.config).get("title") or job.link)
+
+
+def preset_of(job: JobRow) -> Preset:
+    """The preset that was asked for."""
+    return job.to_job_metadata().preset
 
 
 def local_file(job: JobRow) -> Path | None:
@@ -62,15 +88,13 @@ class Workspace:
         """What the encoder made of it."""
         return self.folder / "encoded.mp4"
 
+    def segment(self, index: int) -> Path:
+        """An encoded segment, from 0."""
+        return self.folder / f"segment-{index:05}.mp4"
+
     def clear(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def reached(self) -> Stage:
-        """The waiting stage that the files here allow."""
-        if self.encoded.exists():
-            return Stage.ENCODED
-        return Stage.DOWNLOADED if self.source.exists() else Stage.QUEUED
 
 
 async def publish(part: Path, final: Path) -> None:

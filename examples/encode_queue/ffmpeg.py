@@ -1,21 +1,16 @@
-"""ffmpeg as a child process: progress while it runs, no orphan, a readable error."""
+"""ffmpeg by the library's `run_process`: it ends with the job that runs it."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import signal
-import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
 
 from examples.encode_queue.failure import StepError
-
-_TAIL = 2_000
+from pandora_db import ExecutionFailed
+from pandora_db.runtime import ProcessResult, run_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +23,26 @@ class Media:
     has_audio: bool
 
 
-async def run_ffmpeg(
-    *arguments: str,
-    seconds: float = 0.0,
-    report: Callable[[float], Awaitable[None]] | None = None,
-) -> None:
-    """Run ffmpeg to its end and `report` the fraction done of `seconds`, 0 to 1.
-
-    When the caller is cancelled, ffmpeg's process group is killed before the cancellation goes on.
+async def check_ffmpeg() -> None:
+    """See that there is an ffmpeg that runs.
 
     Raises:
-        StepError: ffmpeg ended with another code than 0; the message is the end of its stderr.
+        StepError: there is none.
     """
-    process = await _start("-v", "error", "-y", "-progress", "pipe:1", *arguments)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    tail = asyncio.create_task(_tail(process.stderr))
     try:
-        async for line in process.stdout:
-            key, _, value = line.decode(errors="replace").strip().partition("=")
-            if report is not None and key == "out_time_us" and value.isdigit() and seconds > 0:
-                await report(min(int(value) / 1e6 / seconds, 1.0))
-        code = await process.wait()
-        message = await tail
-    finally:
-        tail.cancel()
-        await _end(process)
-    if code != 0:
-        raise StepError(f"ffmpeg ended with code {code}: {message or 'it said nothing'}")
+        await run_ffmpeg("-version")
+    except ExecutionFailed as error:
+        raise StepError(f"ffmpeg does not run here: {error}\n{_HINT}") from error
+
+
+async def run_ffmpeg(*arguments: str) -> None:
+    """Run ffmpeg to its end.
+
+    Raises:
+        ExecutionFailed: it ended with another code than 0; the message has the end of its stderr.
+        StepError: there is no ffmpeg.
+    """
+    await _run("-v", "error", "-y", *arguments)
 
 
 async def probe(path: Path) -> Media:
@@ -65,17 +52,14 @@ async def probe(path: Path) -> Media:
         StepError: there is no video in it.
     """
     # ffprobe is not in the wheel; `ffmpeg -i` without an output prints the same facts and fails.
-    process = await _start("-i", str(path))
-    try:
-        _, raw = await process.communicate()
-    finally:
-        await _end(process)
-    text = raw.decode(errors="replace")
+    lines: list[str] = []
+    await _run("-i", str(path), lines=lines)
+    text = "\n".join(lines)
     video = re.search(r"Stream #.*?Video:.*?\b(\d{2,5})x(\d{2,5})\b", text)
     if video is None:
         if "Stream #" in text:
             raise StepError("no video in it, only other streams")
-        last = text.strip().splitlines()[-1] if text.strip() else "ffmpeg said nothing"
+        last = lines[-1] if lines else "ffmpeg said nothing"
         raise StepError(f"no video in it: {last[-200:]}")
     length = re.search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", text)
     hours, minutes, rest = (float(part) for part in length.groups()) if length else (0.0, 0.0, 0.0)
@@ -87,42 +71,18 @@ async def probe(path: Path) -> Media:
     )
 
 
-async def _start(*arguments: str) -> asyncio.subprocess.Process:
+_HINT = "pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to the path of an ffmpeg"
+
+
+async def _run(*arguments: str, lines: list[str] | None = None) -> ProcessResult:
+    """Run it; with `lines`, gather there what it says, and let it fail."""
     try:
-        program = get_ffmpeg_exe()
+        program: str = get_ffmpeg_exe()
     except RuntimeError as error:
-        raise StepError(
-            "no ffmpeg was found: pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
-        ) from error
-    # A session of its own: Ctrl-C at the terminal reaches us and not ffmpeg, so we decide its end.
-    return await asyncio.create_subprocess_exec(
+        raise StepError(f"no ffmpeg was found: {_HINT}") from error
+    return await run_process(
         program,
-        "-hide_banner",
-        "-nostdin",
-        "-nostats",
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        *("-hide_banner", "-nostdin", "-nostats", *arguments),
+        on_error_line=None if lines is None else lines.append,
+        check=lines is None,
     )
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    try:
-        if sys.platform == "win32":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    await process.wait()
-
-
-async def _tail(stream: asyncio.StreamReader) -> str:
-    kept = b""
-    while chunk := await stream.read(4096):
-        kept = (kept + chunk)[-_TAIL:]
-    return kept.decode(errors="replace").strip()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import secrets
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +17,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 _CHUNK = 64 * 1024
+_SERVED = re.compile(r"server: job (\d+) downloads ")
+log = logging.getLogger(__name__)
 
 
 class MediaServer:
@@ -28,19 +33,19 @@ class MediaServer:
         self._shared: dict[str, Path] = {}
         self.base = ""
 
-    def share(self, path: Path) -> str:
-        """Offer `path` and return its URL; the same path always has the same URL."""
+    def share(self, path: Path, job_id: int) -> str:
+        """Offer `path` to a job and return its URL; the same path always has the same URL."""
         name = next((name for name, known in self._shared.items() if known == path), None)
         if name is None:
             name = (
                 path.name if path.name not in self._shared else f"{len(self._shared)}-{path.name}"
             )
             self._shared[name] = path
-        return f"{self.base}/clips/{quote(name)}"
+        return f"{self.base}/clips/{job_id}/{quote(name)}"
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=0)
-        app.router.add_get("/clips/{name}", self._send)
+        app.router.add_get(r"/clips/{job:\d+}/{name}", self._send)
         app.router.add_put(r"/uploads/{job:\d+}/{name:[\w+-]+\.mp4}", self._receive)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -64,6 +69,7 @@ class MediaServer:
             raise web.HTTPNotFound
         response = web.StreamResponse()
         response.content_length = path.stat().st_size
+        log.info("server: job %s downloads %s", request.match_info["job"], path.name)
         await response.prepare(request)
         with path.open("rb") as file, suppress(ConnectionResetError):  # the client may hang up
             while chunk := file.read(_CHUNK):
@@ -93,3 +99,9 @@ class MediaServer:
     async def _brake(self, sent: int) -> None:
         if self._rate:
             await asyncio.sleep(sent / self._rate)
+
+
+def count_downloads(journal: Path) -> Counter[int]:
+    """How often each job was sent its video, by the server's lines in the log file `journal`."""
+    text = journal.read_text(encoding="utf-8") if journal.exists() else ""
+    return Counter(int(job_id) for job_id in _SERVED.findall(text))

@@ -12,7 +12,8 @@ class Options:
     """What the user asked for.
 
     `clips` is None when it was not given: made-up requests are then queued only if no job was left
-    by an earlier run and no source of the user's own was named.
+    by an earlier run and no source of the user's own was named. `kill` is None likewise: then an
+    encoder is killed when made-up requests are queued.
     """
 
     sources: tuple[str, ...]
@@ -22,6 +23,7 @@ class Options:
     clips: int | None
     limit: int
     seed: int
+    kill: bool | None
     quick: bool
     json: bool
 
@@ -53,7 +55,10 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         help="a file, sqlite:///…, postgresql://… or a libpq string (default: FOLDER/pandora.db)",
     )
     parser.add_argument(
-        "--workers", type=_positive, default=2, help="workers for each stage (default: %(default)s)"
+        "--workers",
+        type=_positive,
+        default=2,
+        help="encoders, and as many downloads and uploads at once (default: %(default)s)",
     )
     parser.add_argument("--clips", type=int, help="how many made-up requests to queue (default: 8)")
     parser.add_argument(
@@ -67,6 +72,11 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         type=int,
         default=7,
         help="choice of users, clips and presets (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--kill",
+        action=argparse.BooleanOptionalAction,
+        help="kill an encoder in the middle of an encode (default: when made-up clips are queued)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="tiny clips, no brakes: a few seconds in all"
@@ -86,6 +96,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         clips=given.clips,
         limit=given.limit,
         seed=given.seed,
+        kill=given.kill,
         quick=given.quick,
         json=given.json,
     )

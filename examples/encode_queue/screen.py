@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from examples.encode_queue.facts import PRESET_NAMES, title
-from pandora_db import JobRow, Stage
+from examples.encode_queue.facts import PRESET_NAMES, overall, preset_of, title
+from pandora_db import JobRow, Stage, StageKind
 
 _COLOURS = {Stage.UPLOADED: "green", Stage.FAILED: "red"}
+_LEFT = 48  # columns of a line with a bar, without the words behind it
 
 
 class Screen(Protocol):
@@ -26,17 +27,19 @@ class Screen(Protocol):
         """Say something about the run."""
 
     def add(self, job: JobRow) -> None:
-        """A job is in the queue."""
+        """A job is there."""
 
-    def stage(self, job_id: int, stage: Stage, overall: float | None, reason: str = "") -> None:
-        """A job has moved to `stage`; `overall` is how far it is, 0 to 1."""
+    def stage(
+        self, job_id: int, stage: Stage, done: float | None, words: str, reason: str = ""
+    ) -> None:
+        """A job has come to `stage`; `done` is how far it is, 0 to 1, `words` say more."""
 
-    def progress(self, job_id: int, overall: float, words: str) -> None:
-        """A job at work is `overall` done."""
+    def progress(self, job_id: int, done: float | None, words: str) -> None:
+        """A job at work is `done` so far."""
 
 
 class PlainScreen:
-    """One line for each change of stage; for pipes, files and logs."""
+    """One line for each piece of work begun and each end; for pipes, files and logs."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -54,29 +57,38 @@ class PlainScreen:
     def add(self, job: JobRow) -> None:
         pass
 
-    def stage(self, job_id: int, stage: Stage, overall: float | None, reason: str = "") -> None:
-        del overall
-        self.note(f"job {job_id}: {stage.name.capitalize()}{' - ' + reason if reason else ''}")
+    def stage(
+        self, job_id: int, stage: Stage, done: float | None, words: str, reason: str = ""
+    ) -> None:
+        del done
+        if stage.kind is not StageKind.WAITING:
+            self.note(f"job {job_id}: {words}{' - ' + reason if reason else ''}")
 
-    def progress(self, job_id: int, overall: float, words: str) -> None:
+    def progress(self, job_id: int, done: float | None, words: str) -> None:
         pass
 
 
 class BarScreen:
-    """A bar for each job, and the bot's words above them."""
+    """A bar for each job, and all that is said above them; 80 columns are enough."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
-            TextColumn("[bold]{task.fields[number]:>4}"),
-            TextColumn("{task.fields[author]:<7}"),
+            TextColumn("[bold]{task.fields[number]:>3}"),
+            TextColumn("{task.fields[author]:<6}"),
             TextColumn("{task.fields[preset]:<15}", style="cyan"),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=14),
             TaskProgressColumn(),
             TextColumn("{task.description}"),
             console=console,
             refresh_per_second=10,
         )
         self._tasks: dict[int, TaskID] = {}
+
+    def _words(self, words: str, more: str = "", colour: str = "default") -> str:
+        """What stands behind the bar, cut to the room there; else all columns would shrink."""
+        room = max(self._bars.console.width - _LEFT, 0)
+        more = f"  {more}"[: max(room - len(words), 0)] if more else ""
+        return f"[{colour}]{escape(words[:room])}[/]" + (f"[dim]{escape(more)}[/]" if more else "")
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -90,23 +102,24 @@ class BarScreen:
 
     def add(self, job: JobRow) -> None:
         task = self._bars.add_task(
-            f"{Stage(job.ready).name.lower()}  [dim]{escape(title(job))}",
+            self._words(Stage(job.ready).name.lower(), title(job)),
             total=1.0,
             number=job.job_id,
-            author=escape(job.author),
-            preset=PRESET_NAMES[job.to_job_metadata().preset],
+            author=escape(job.author[:6]),
+            preset=PRESET_NAMES[preset_of(job)],
         )
-        self._bars.update(task, completed=job.progress)
+        self._bars.update(task, completed=overall(Stage(job.ready)))
         self._tasks[job.job_id] = task
 
-    def stage(self, job_id: int, stage: Stage, overall: float | None, reason: str = "") -> None:
-        colour = _COLOURS.get(stage, "default")
-        short = reason.splitlines()[0][:34] if reason else ""
-        words = f"[{colour}]{stage.name.lower()}[/]  [dim]{escape(short)}"
-        self._bars.update(self._tasks[job_id], completed=overall, description=words)
+    def stage(
+        self, job_id: int, stage: Stage, done: float | None, words: str, reason: str = ""
+    ) -> None:
+        if stage is not Stage.QUEUED:  # there the title stands
+            description = self._words(words, reason, _COLOURS.get(stage, "default"))
+            self._bars.update(self._tasks[job_id], completed=done, description=description)
 
-    def progress(self, job_id: int, overall: float, words: str) -> None:
-        self._bars.update(self._tasks[job_id], completed=overall, description=escape(words))
+    def progress(self, job_id: int, done: float | None, words: str) -> None:
+        self._bars.update(self._tasks[job_id], completed=done, description=self._words(words))
 
 
 def choose_screen(*, json: bool) -> Screen:

@@ -1,136 +1,145 @@
-"""The worker loops: each stage has workers of its own, which look for jobs that wait for it."""
+"""The encoders: worker processes that are started, watched, replaced when they die, and ended."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-import aiohttp
-
-from examples.encode_queue.facts import Workspace
 from examples.encode_queue.failure import StepError
-from examples.encode_queue.screen import Screen
-from examples.encode_queue.steps import STEPS, Step, Tools
-from pandora_db import InvalidTransition, JobRow, NotFound, Stage
 
-_STORE_EVERY = 0.5  # seconds between two stored progress figures of a job
-_LOOK_EVERY = 1.0  # seconds after which an idle worker looks again even if nobody rang
+_END = 8.0  # seconds for an encoder to end when it is asked to
+log = logging.getLogger(__name__)
 
 
-class Pipeline:
-    """Takes jobs from Queued to Uploaded or Failed, one `Step` after the other."""
+def pid_of(owner: str | None) -> int:
+    """The process that the owner of a claim was; 0 for nobody."""
+    return int(owner.rsplit(":", 2)[1]) if owner else 0
 
-    def __init__(self, tools: Tools, screen: Screen, *, workers: int) -> None:
-        self._tools = tools
-        self._db = tools.db
-        self._screen = screen
-        self._workers = workers
-        self._bells = {step.waiting: asyncio.Event() for step in STEPS}
-        self._taken: set[int] = set()
-        self._open: set[int] = set()
-        self._room = asyncio.Condition()
 
-    async def expect(self, job_id: int) -> None:
-        """Count a job in: `drained()` waits for it. Its worker is woken."""
-        async with self._room:
-            self._open.add(job_id)
-        for bell in self._bells.values():
-            bell.set()
+class Names(dict[int, str]):
+    """The names of the worker processes, by their pid, and which of them a signal ended."""
 
-    async def wait_for_room(self) -> None:
-        """Wait until some job has ended, or a moment, since other programs end jobs as well."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY), self._room:
-                await self._room.wait()
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: set[int] = set()
 
-    async def drained(self) -> None:
-        """Wait until every expected job has ended."""
-        async with self._room:
-            await self._room.wait_for(lambda: not self._open)
+    def of(self, owner: str | None) -> str:
+        """Who the owner of a claim is, which the history has as "host:pid:…"."""
+        pid = pid_of(owner)
+        if pid == os.getpid():
+            return "this process"
+        return f"{self[pid]} (pid {pid})" if pid in self else f"a worker of before (pid {pid})"
 
-    async def run(self, feed: Callable[[], Awaitable[None]]) -> None:
-        """Work until `feed` has ended and every job it brought has ended too."""
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process, and the last line that it wrote."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    last: str = ""
+    killed: bool = False
+
+    def kill(self) -> None:
+        """End it with SIGKILL: it cannot give anything back."""
+        self.killed = True
+        self.process.kill()
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.process.pid})"
+
+
+class Workers:
+    """Keeps `number` encoders at work.
+
+    `heard` is called with each line that one of them logs, `lost` when one was ended by a signal,
+    and their `names` are entered.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        intro: Path,
+        *,
+        number: int,
+        quick: bool,
+        names: Names,
+        heard: Callable[[Worker, str], None],
+        lost: Callable[[Worker], None],
+    ) -> None:
+        command = [sys.executable, "-m", "examples.encode_queue.encode", str(intro)]
+        self._command = [*command, "--quick"] if quick else command
+        # Not on the command line, which every user of the machine can read: it may hold a password.
+        self._environment = {**os.environ, "PANDORA_DB_URL": url, "PYTHONUTF8": "1"}
+        self._number = number
+        self._heard = heard
+        self._lost = lost
+        self._count = itertools.count(1)
+        self._names = names
+
+    async def run(self) -> None:
+        """Keep them at work until cancelled, then end them.
+
+        Raises:
+            StepError: one ended by itself.
+        """
         async with asyncio.TaskGroup() as group:
-            loops = [
-                group.create_task(self._work(step)) for step in STEPS for _ in range(self._workers)
-            ]
-            await feed()
-            await self.drained()
-            for loop in loops:
-                loop.cancel()
+            for _ in range(self._number):
+                group.create_task(self._keep_one())
 
-    async def _work(self, step: Step) -> None:
-        bell = self._bells[step.waiting]
+    async def _keep_one(self) -> None:
         while True:
-            bell.clear()  # before looking: a job that arrives meanwhile rings again
-            job = await self._take(step.waiting)
-            if job is None:
-                # Not wait_for(): Python 3.11's forgets a cancellation that comes with the bell.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY):
-                        await bell.wait()
-                continue
+            worker = await self._start()
             try:
-                await self._carry(step, job)
-            except (InvalidTransition, NotFound) as error:
-                self._screen.note(f"job {job.job_id} was changed by somebody else: {error}")
-                await self._leave(job.job_id)
+                code = await self._listen(worker)
             finally:
-                self._taken.discard(job.job_id)
+                await self._end(worker)
+            if code >= 0 and not worker.killed:
+                raise StepError(f"{worker} ended with code {code}: {worker.last or 'no word'}")
+            log.info("%s: ended with code %d", worker, code)
+            self._names.killed.add(worker.process.pid)
+            self._lost(worker)
 
-    async def _take(self, stage: Stage) -> JobRow | None:
-        for job in await self._db.get_jobs_by_stage(stage):
-            if job.job_id in self._open and job.job_id not in self._taken:
-                self._taken.add(job.job_id)
-                return job
-        return None
+    async def _start(self) -> Worker:
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+            # Ctrl-C at the terminal reaches us and not the encoders: we decide their end.
+            start_new_session=True,
+        )
+        worker = Worker(f"encoder {next(self._count)}", process)
+        self._names[process.pid] = worker.name
+        log.info("%s: started", worker)
+        return worker
 
-    async def _carry(self, step: Step, job: JobRow) -> None:
-        await self._db.update_stage(job.job_id, step.working)
-        self._screen.stage(job.job_id, step.working, step.begins)
+    async def _listen(self, worker: Worker) -> int:
+        assert worker.process.stderr is not None
+        async for raw in worker.process.stderr:
+            worker.last = raw.decode(errors="replace").rstrip()
+            log.info("%s: %s", worker, worker.last)
+            self._heard(worker, worker.last)
+        return await worker.process.wait()
+
+    async def _end(self, worker: Worker) -> None:
+        """Ask it to end, and wait until it has."""
+        if worker.process.returncode is not None:
+            return
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
         try:
-            await step.run(self._tools, job, self._reporter(step, job.job_id))
-        except (StepError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self._fail(job, step, error)
-            return
-        if step.after.terminal:
-            async with self._db.transaction() as tx:
-                await tx.update_job(job.job_id, progress=1.0, current_step="")
-                await tx.update_stage(job.job_id, step.after)
-                await tx.archive_job(job.job_id)
-            Workspace.of(job).clear()  # not before: until then the files are all there is
-            self._screen.stage(job.job_id, step.after, 1.0)
-            await self._leave(job.job_id)
-            return
-        await self._db.update_stage(job.job_id, step.after)
-        self._screen.stage(job.job_id, step.after, step.ends)
-        self._bells[step.after].set()
-
-    async def _fail(self, job: JobRow, step: Step, error: Exception) -> None:
-        reason = f"{step.working.name.lower()}: {str(error) or type(error).__name__}"
-        async with self._db.transaction() as tx:
-            await tx.update_job(job.job_id, error=reason)
-            await tx.update_stage(job.job_id, Stage.FAILED)
-            await tx.archive_job(job.job_id)
-        self._screen.stage(job.job_id, Stage.FAILED, None, reason)
-        await self._leave(job.job_id)
-
-    async def _leave(self, job_id: int) -> None:
-        async with self._room:
-            self._open.discard(job_id)
-            self._room.notify_all()
-
-    def _reporter(self, step: Step, job_id: int) -> Callable[[float, str], Awaitable[None]]:
-        stored = time.monotonic()
-
-        async def report(fraction: float, words: str) -> None:
-            nonlocal stored
-            overall = step.begins + fraction * (step.ends - step.begins)
-            self._screen.progress(job_id, overall, words)
-            if time.monotonic() - stored >= _STORE_EVERY:
-                stored = time.monotonic()
-                await self._db.update_job(job_id, progress=round(overall, 4), current_step=words)
-
-        return report
+            async with asyncio.timeout(_END):
+                _, rest = await worker.process.communicate()
+                for raw in rest.splitlines():
+                    log.info("%s: %s", worker, raw.decode(errors="replace"))
+        except TimeoutError:
+            worker.kill()
+            await worker.process.wait()

@@ -60,6 +60,12 @@ class Attempt:
         self._ctx: JobContext | None = None
         self._task: asyncio.Task[object] | None = None
         self.outcome: Outcome | None = None
+        self._began = self._loop.time()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return self._loop.time() - self._began
 
     def stop(self) -> None:
         """Have the handler stop, as the worker shuts down."""
@@ -111,9 +117,12 @@ class Attempt:
     async def _watch(self, ctx: JobContext, task: asyncio.Task[object]) -> None:
         while not task.done():
             self._look(ctx)
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._due):
-                    await self._news.wait()
+            if self._due is None:
+                await self._news.wait()
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._due):
+                        await self._news.wait()
             self._news.clear()
             if self._due is not None and self._due <= self._loop.time():
                 if self._phase is _Phase.CUT:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db.jobs")
 
+_making = threading.Lock()
+
 
 class JobContext:
     """One attempt at one job, in the hands of its handler.
@@ -56,13 +60,35 @@ class JobContext:
     ) -> None:
         self.db = db
         self.claim = claim
-        self._family = Family(db, claim, hand)
-        self._reporter = Reporter(db, claim, progress_every)
-        self._checkpoints = Checkpointing(db, claim, checkpoint_every)
+        self._hand = hand
+        self._progress_every = progress_every
+        self._checkpoint_every = checkpoint_every
         self._data_root = data_root
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._told: Reporter | None = None
         self._reason: str | None = None
         self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
+
+    # Made when they are needed: a short job needs none of them.
+
+    @cached_property
+    def _family(self) -> Family:
+        return Family(self.db, self.claim, self._hand)
+
+    @property
+    def _reporter(self) -> Reporter:
+        if self._told is None:
+            with _making:  # whoever tells first may be a thread, and another one the second
+                if self._told is None:
+                    every = self._progress_every
+                    self._told = Reporter(self.db, self.claim, every, self._loop, self._thread)
+        return self._told
+
+    @cached_property
+    def _checkpoints(self) -> Checkpointing:
+        return Checkpointing(self.db, self.claim, self._checkpoint_every)
 
     @property
     def job(self) -> JobRow:
@@ -283,6 +309,8 @@ class JobContext:
 
     async def close(self, *, lost: bool) -> None:
         """Write what was told last; nothing when the claim is lost."""
+        if self._told is None:
+            return
         if lost:
             self._reporter.drop()
         else:

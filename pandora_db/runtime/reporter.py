@@ -26,14 +26,16 @@ log = logging.getLogger("pandora_db")
 class Reporter:
     """Gathers progress, notes and log lines of one job; what was told last is always written."""
 
-    def __init__(self, db: JobDb, claim: Claim, every: float) -> None:
+    def __init__(
+        self, db: JobDb, claim: Claim, every: float, loop: asyncio.AbstractEventLoop, thread: int
+    ) -> None:
         self.notes = Notes(claim.job)
         self._db = db
         self._claim = claim
         self._every = every
         self._progress = Progress.of(claim.job)
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._loop = loop
+        self._thread = thread
         self._next = self._loop.time()
         self._dirty = False
         # When each line was said; those that would not be kept anyway are let go, and counted.

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.runtime.ahead import Ahead
 from pandora_db.runtime.attempt import Attempt
+from pandora_db.runtime.endings import end_claim
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
 from pandora_db.runtime.wake import Bell
@@ -48,6 +50,8 @@ class Worker:
         self._on_change = on_change
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.bell.ring)
+        most = 0 if work.limits is not None else 2 * work.concurrency
+        self._ahead = Ahead(most, self._give_back)
         self._left: set[asyncio.Task[object]] = set()
         self._loop: asyncio.Task[None] | None = None
         self._seeker: Seeker | None = None
@@ -71,7 +75,7 @@ class Worker:
     @property
     def settled(self) -> bool:
         """The same, but for handlers that wait for other jobs."""
-        if not self._found_nothing or self.bell.rung:
+        if not self._found_nothing or self._ahead or self.bell.rung:
             return False
         return all(attempt.hand.is_lent for attempt in self.attempts.values())
 
@@ -90,6 +94,7 @@ class Worker:
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait([self._loop])
+        await self._ahead.close()
 
     def cut(self) -> None:
         """Cancel what is still under way."""
@@ -106,7 +111,7 @@ class Worker:
         while not self._stopping:
             self.bell.answer()
             self._found_nothing = False
-            wanted = self.free
+            wanted = self._wanted()
             if wanted <= 0:
                 seeker.rest()
                 self._more = True
@@ -126,8 +131,8 @@ class Worker:
                 await self.bell.wait()
                 continue
             self._failing = False
-            for claim in claims:
-                self._begin(claim)
+            self._ahead.add(claims)
+            self._begin_ahead()
             self._hands.pass_on()
             if claims:
                 self.bell.found()
@@ -142,7 +147,7 @@ class Worker:
 
     async def _claim(self, wanted: int) -> list[Claim]:
         work = self.work
-        self._hands.reserved = wanted
+        self._hands.reserved = max(min(wanted, self.free), 0)
         try:
             claims = await self._db.claim_jobs(
                 work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
@@ -155,6 +160,20 @@ class Worker:
         self._hands.reserved = 0  # each claim takes its own before anybody else can
         return claims
 
+    def _wanted(self) -> int:
+        """How many jobs to claim: for free hands, and some ahead of need while jobs are short."""
+        if len(self._left) >= self.work.concurrency:
+            return 0
+        return max(self.free - len(self._ahead), 0) + self._ahead.room
+
+    def _begin_ahead(self) -> None:
+        while not self._stopping and self.free > 0 and (claim := self._ahead.take()) is not None:
+            self._begin(claim)
+
+    async def _give_back(self, claim: Claim) -> None:
+        await end_claim(self._db, claim, None, self.work)
+        self.bell.ring()
+
     def _begin(self, claim: Claim) -> None:
         attempt = Attempt(self._db, claim, self.work, self._terms, Hand(self._hands))
         task = asyncio.get_running_loop().create_task(attempt.run())
@@ -164,12 +183,14 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         attempt = self.attempts.pop(task)
         attempt.hand.end()
+        self._ahead.note(attempt.seconds)
+        self._begin_ahead()
         if attempt.left is not None:
             self._left.add(attempt.left)
             attempt.left.add_done_callback(self._let_go)
         if isinstance(attempt.outcome, Done):
             self._on_done(self.work.after)
-            if self._more:
+            if self._more and self._wanted() > 0:
                 self.bell.ring()
         else:  # the job may wait again
             self.bell.ring()

@@ -134,11 +134,12 @@ class Lookout:
         self._watches.discard(watch)
         self.ring()
 
-    async def origin(self) -> str:
-        """Which database this is."""
+    async def origin(self) -> str | None:
+        """Which database this is; None when we may not ask."""
         if self._origin is None:
-            ((self._origin,),) = await self.driver.read("watch_origin", {})
-        assert self._origin is not None  # noqa: S101 - the column is NOT NULL
+            ((may_ask,),) = await self.driver.read("watch_rights", {})
+            if may_ask:
+                ((self._origin,),) = await self.driver.read("watch_origin", {})
         return self._origin
 
     async def window(self, lower: str, bound: str | None) -> tuple[bool, bool, str]:
@@ -281,6 +282,15 @@ class Lookout:
         self._attend()
         return True
 
+    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
+        if seen is None:
+            for job_id in tuple(self._followers):
+                self.tell(job_id)
+        elif self._followers:
+            for one in seen:
+                for call in tuple(self._followers.get(one.event.job_id, ())):
+                    call(one.event.kind)
+
     async def _look_for_stages(self, lower: str) -> bool:
         """The same where workers alone are told: where something happened is all they need."""
         args: dict[str, object] = {"lower": lower, "bound": None, "limit": WINDOW}
@@ -296,15 +306,6 @@ class Lookout:
                     seeker.call()
             self._attend()
         return bool(anything)
-
-    def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
-        if seen is None:
-            for job_id in tuple(self._followers):
-                self.tell(job_id)
-        elif self._followers:
-            for one in seen:
-                for call in tuple(self._followers.get(one.event.job_id, ())):
-                    call(one.event.kind)
 
     def _attend(self) -> None:
         """Call those who attend, now or when the last time is long enough ago."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from pandora_db.errors import HandleClosed
+from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.models.cursor import EventPlace, WatchCursor, decode_cursor, parse_cursor
 from pandora_db.models.event import EventKind, JobEvent
 from pandora_db.services import lookout as reader
@@ -40,19 +40,24 @@ class Watch:
         self._upper: str | None = None  # of a window that is read in parts, and how far
         self._place: EventPlace | None = None
         self._at: tuple[str, str | None, EventPlace | None] = ("", None, None)
-        self._origin = ""
+        self._origin: str | None = None
         self._heard = asyncio.Event()
         self._turn = asyncio.Lock()
 
     @property
     def cursor(self) -> str | None:
-        """Where this watcher stands, for `db.watch(after=…)`; None before it has begun."""
+        """Where this watcher stands, for `db.watch(after=…)`; None before it has begun.
+
+        Raises:
+            PandoraDbError: the role may not ask which server this is.
+        """
         if not self._begun:
             return self._after
+        origin = _known(self._origin)
         dialect = self._lookout.driver.dialect
         if self._live and not self._ready:
-            return str(WatchCursor(dialect, self._origin, self._fed))
-        return str(WatchCursor(dialect, self._origin, *self._at))
+            return str(WatchCursor(dialect, origin, self._fed))
+        return str(WatchCursor(dialect, origin, *self._at))
 
     def __aiter__(self) -> Self:
         return self
@@ -136,7 +141,8 @@ class Watch:
             self._fed, self._live = self._lookout.mark, True
             self._at = (self._fed, None, None)
         else:
-            cursor = parse_cursor(self._after, self._lookout.driver.dialect, self._origin)
+            origin = _known(self._origin)
+            cursor = parse_cursor(self._after, self._lookout.driver.dialect, origin)
             await self._lookout.admit(self)
             self._fed, self._upper, self._place = cursor[2:]
             self._at = cursor[2:]
@@ -176,3 +182,12 @@ class Watch:
     def _when(self) -> frozenset[str]:
         given = {"job": self._job_id, "guild": self._guild_id, "after": self._place}
         return frozenset(name for name, value in given.items() if value is not None)
+
+
+def _known(origin: str | None) -> str:
+    if origin is None:
+        raise PandoraDbError(
+            "a cursor names the server it belongs to, and this role may not ask for that: "
+            "GRANT EXECUTE ON FUNCTION pg_control_system() to it, or watch without a cursor"
+        )
+    return origin

@@ -34,6 +34,10 @@ FROM (
 ) AS recorded
 ORDER BY deletion_id IS NULL, deletion_id, seq
 
+-- Whether the role may ask the next one: everybody may, unless somebody took that right away.
+-- name: watch_rights :one
+SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+
 -- Which history this is: of a database that was restored elsewhere, or made anew, no old cursor counts.
 -- name: watch_origin :one
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || ' ' ||

@@ -34,6 +34,9 @@ FROM (
 )
 ORDER BY deletion_id IS NULL, deletion_id, seq
 
+-- name: watch_rights :one
+SELECT TRUE
+
 -- Which history this is: of a file that was made anew no old cursor counts.
 -- name: watch_origin :one
 SELECT applied_at FROM {schema}.pandora_migrations WHERE version = 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from pandora_db import EventKind, JobDb, Stage
+from pandora_db import EventKind, JobDb, PandoraDbError, Stage
+from pandora_db.runtime import JobContext, Pipeline
 from pandora_db.services import lookout
 from pandora_db.testing import make_job
 
@@ -108,3 +111,44 @@ async def test_restored_jobs_in_a_large_transaction_silence_nobody(url: str) -> 
 
             assert {one.job_id for one in events} == {restored, *ids}
             assert [one.job_id for one in await take(watch, 1)] == [last]
+
+
+@pytest.fixture
+def role(url: str) -> Iterator[str]:
+    """The DSN of a role that has no rights but those on the tables."""
+    name, word = f"worker_{secrets.token_hex(4)}", secrets.token_hex(8)
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{word}'")
+        try:
+            owner.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+            owner.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {name}")
+            owner.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+            yield make_conninfo(url, user=name, password=word)
+        finally:
+            owner.execute(f"DROP OWNED BY {name}")
+            owner.execute(f"DROP ROLE {name}")
+
+
+async def test_a_role_without_other_rights_watches_and_works(role: str) -> None:
+    pipeline = Pipeline()
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED)
+    async def upload(ctx: JobContext) -> None:
+        ctx.progress(1.0)
+
+    async with JobDb.open(role) as db, db.watch() as watch, pipeline.running(db):
+        job_id = await db.insert_job(make_job())
+        events = await take(watch, 3)
+        assert [(one.job_id, one.kind) for one in events] == [
+            (job_id, EventKind.INSERTED), (job_id, EventKind.CLAIMED), (job_id, EventKind.FINISHED),
+        ]  # fmt: skip
+
+
+async def test_a_role_that_may_not_name_the_server_has_no_cursor(url: str, role: str) -> None:
+    async with JobDb.open(url, sweep=None) as db, db.watch() as watch:
+        kept = watch.cursor
+    async with JobDb.open(role, sweep=None) as db, db.watch() as watch:
+        with pytest.raises(PandoraDbError, match="GRANT EXECUTE ON FUNCTION pg_control_system"):
+            _ = watch.cursor
+        with pytest.raises(PandoraDbError, match="GRANT EXECUTE ON FUNCTION pg_control_system"):
+            await take(db.watch(after=kept), 1)

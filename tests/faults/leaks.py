@@ -32,6 +32,7 @@ class Watch:
         self.errors: list[str] = []
         self._server: asyncpg.Connection[Any] | None = None
         self._file: sqlite3.Connection | None = None
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         if self.path is None:
@@ -58,7 +59,8 @@ class Watch:
         if self._server is not None:
             for number in range(1, len(values) + 1):
                 statement = statement.replace("%s", f"${number}", 1)
-            return [tuple(row) for row in await self._server.fetch(statement, *values)]
+            async with self._turn:
+                return [tuple(row) for row in await self._server.fetch(statement, *values)]
         assert self.path is not None
         if self._file is None:
             self._file = sqlite3.connect(self.path, isolation_level=None, timeout=5.0)

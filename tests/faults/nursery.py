@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "resume": signal.SIGCONT}
+SIGNALS = {
+    "kill": signal.SIGKILL, "stop": signal.SIGSTOP, "resume": signal.SIGCONT, "end": signal.SIGTERM,
+}  # fmt: skip
 
 
 def say(kind: str, **facts: object) -> None:
@@ -65,7 +68,7 @@ class Nursery:
         self._command("start", name, *arguments)
 
     def signal(self, what: str, name: str) -> None:
-        """Send "kill", "stop" or "resume" to a child, if it is still there."""
+        """Send "kill", "stop", "resume" or "end" to a child, if it is still there."""
         self._command(what, name)
 
     def _command(self, *words: object) -> None:
@@ -110,8 +113,12 @@ class _Children:
                 say("gone", worker=name, at=time.time(), status=os.waitstatus_to_exitcode(status))
 
     def end(self) -> None:
-        for name in list(self._pids):
-            self.obey("kill", name)
+        # Nobody may be there to hear of it: who started the nursery was killed.
+        for pid in self._pids.values():
+            os.kill(pid, signal.SIGKILL)
+        with suppress(BrokenPipeError):
+            for name in list(self._pids):
+                self.obey("kill", name)
 
 
 def _serve(module: str) -> None:

@@ -43,18 +43,22 @@ class Event(NamedTuple):
     attempt: int
     owner: str | None
     detail: str | None
+    operation: str | None
 
 
 async def read_histories(watch: Watch, jobs: Iterable[int] | None = None) -> dict[int, list[Event]]:
     """The events of those jobs, or of every job, in order."""
     which = "" if jobs is None else f"WHERE job_id IN ({', '.join(map(str, jobs))}) "
     rows = await watch.rows(
-        "SELECT job_id, seq, at, kind, stage, attempt, owner, detail FROM job_events "
+        "SELECT job_id, seq, at, kind, stage, attempt, owner, detail, operation_id "
+        "FROM job_events "
         f"{which}ORDER BY job_id, seq"
     )
     histories: dict[int, list[Event]] = defaultdict(list)
-    for job_id, seq, at, kind, *rest in rows:
-        histories[job_id].append(Event(job_id, seq, _seconds(at), EventKind(kind), *rest))
+    for job_id, seq, at, kind, stage, attempt, owner, detail, operation in rows:
+        named = None if operation is None else str(operation)
+        line = (seq, _seconds(at), EventKind(kind), stage, attempt, owner, detail, named)
+        histories[job_id].append(Event(job_id, *line))
     return dict(histories)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pandora_db import JobDb
-from tests.faults.watching import killed, restarted
+from tests.faults.watching import killed, restarted, writers_killed
 from tests.support.databases import migrate
 from tests.support.provider import NoServerError, wheel_installed
 
@@ -37,6 +37,7 @@ async def test_nothing_is_missed_while_connections_are_killed(migrated_dsn: str,
 
     assert found["wrong"] == [{}, {}], found
     assert found["killed"] > 10
+    assert found["listeners"] > 0
     assert found["events"] > 100
 
 
@@ -50,6 +51,17 @@ async def test_nothing_is_missed_while_the_server_restarts(seed: int) -> None:
         pytest.skip(str(error))
 
     assert found["wrong"] == [{}, {}], found
+    assert found["events"] > 100
+
+
+async def test_nothing_is_missed_while_writers_are_killed(tmp_path: Path, seed: int) -> None:
+    url = f"sqlite:///{tmp_path / 'pandora.db'}"
+    await asyncio.to_thread(migrate, url)
+
+    found = await writers_killed(url, seed, 3.0)
+
+    assert found["wrong"] == [{}, {}], found
+    assert found["writers killed"] > 0
     assert found["events"] > 100
 
 

@@ -1,4 +1,4 @@
-"""A watcher while its connections are killed, and while the server restarts.
+"""A watcher while its connections are killed, the server restarts, and writers are killed.
 
 `python -m tests.faults.watching --long --json FILE`
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -128,13 +130,13 @@ def killer(dsn: str, tally: Counter[str]) -> Callable[[], Awaitable[None]]:
 
         def kill() -> int:
             with psycopg.connect(dsn, autocommit=True) as connection:
-                return len(
-                    connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                        "WHERE application_name = %s AND datname = current_database()",
-                        [WATCHER],
-                    ).fetchall()
-                )
+                killed = connection.execute(
+                    "SELECT pg_terminate_backend(pid), query ~ '^LISTEN' FROM pg_stat_activity "
+                    "WHERE application_name = %s AND datname = current_database()",
+                    [WATCHER],
+                ).fetchall()
+            tally["listeners"] += sum(listened for _, listened in killed)
+            return len(killed)
 
         tally["killed"] += await asyncio.to_thread(kill)
 
@@ -146,6 +148,41 @@ async def killed(dsn: str, seed: int, seconds: float) -> dict[str, Any]:
     tally: Counter[str] = Counter()
     found = await endure(dsn, seed, seconds, killer(dsn, tally))
     return found | dict(tally)
+
+
+_WRITER = """
+import asyncio, sys
+from pandora_db import JobDb, Stage
+from pandora_db.testing import make_job
+
+async def write():
+    async with JobDb.open(sys.argv[1], sweep=None) as db:
+        print("ready", flush=True)
+        while True:
+            job_id = await db.insert_job(make_job())
+            await db.update_stage(job_id, Stage.ENCODING)
+
+asyncio.run(write())
+"""
+
+
+async def writers_killed(url: str, seed: int, seconds: float) -> dict[str, Any]:
+    """Other processes write to the file, and are killed at it one after the other."""
+    chance = random.Random(seed)
+    tally: Counter[str] = Counter()
+
+    async def trouble() -> None:
+        writer = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _WRITER, url, stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        assert await writer.stdout.readline() == b"ready\n"
+        await asyncio.sleep(chance.uniform(0.02, 0.4))
+        writer.kill()
+        await writer.wait()
+        tally["writers killed"] += 1
+
+    return await endure(url, seed, seconds, trouble) | dict(tally)
 
 
 async def restarted(seed: int, seconds: float) -> dict[str, Any]:
@@ -170,6 +207,7 @@ async def _report(bench: Bench) -> dict[str, Any]:
     return {
         "killed every 100 ms": await killed(bench.postgres(), bench.seed, seconds),
         "restarted": await restarted(bench.seed, seconds),
+        "writers killed, SQLite": await writers_killed(bench.sqlite(), bench.seed, seconds),
     }
 
 

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -44,16 +46,27 @@ asyncio.run(main())
 """
 
 
+MARK = f"{os.getpid()}-{time.time_ns()}"
+"""In the environment of what these tests start: other programs have guardians too."""
+
+
+@pytest.fixture(autouse=True)
+def _marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUARDIAN_TEST", MARK)
+
+
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=-1, text=True)
 
 
 def guardians() -> set[int]:
-    """The shells that guard, of whichever process."""
+    """The shells that guard, of the processes that were started here."""
     found: set[int] = set()
     for process in psutil.process_iter(["cmdline"]):
         if any("groups=' '" in part for part in process.info["cmdline"] or ()):
-            found.add(process.pid)
+            with suppress(psutil.Error):
+                if process.environ().get("GUARDIAN_TEST") == MARK:
+                    found.add(process.pid)
     return found
 
 

@@ -105,6 +105,9 @@ class PostgresDriver:
                 "TimeZone": "UTC",
                 "statement_timeout": _milliseconds(settings.statement_timeout),
                 "lock_timeout": _milliseconds(settings.lock_timeout),
+                # Recovery passes over a row that is locked: whoever stands still in a transaction,
+                # such as a process that was paused, must not keep a job for longer than a lease.
+                "idle_in_transaction_session_timeout": _milliseconds(settings.lease),
                 # A plan made while the table was small must not keep its sequential scan. A table
                 # that was never analysed looks full of live rows: parallel workers and a sort,
                 # 9 ms for 120 rows, where the index has them in order.

@@ -1,0 +1,84 @@
+"""Claims that wait for a hand: while jobs are short, the next ones are claimed ahead of need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandora_db.models.claim import Claim
+
+_SHORT = 0.1
+"""Seconds that an attempt takes, about, for which the way to the database is worth hiding."""
+_PATIENCE = 0.5
+"""Seconds that a job waits here at most; then it is given back, for others to take."""
+_WEIGHT = 0.2
+
+
+class Ahead:
+    """The claims of one worker that have not begun.
+
+    They have their leases, and are no more than two for each hand. Whoever works on long jobs
+    has none: those would be kept from other workers.
+    """
+
+    def __init__(self, most: int, give_back: Callable[[Claim], Awaitable[None]]) -> None:
+        self._most = most
+        self._give_back = give_back
+        self._claims: deque[Claim] = deque()
+        self._giving: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._took = float("inf")
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    @property
+    def room(self) -> int:
+        """How many more could be claimed ahead; in batches, since a claim is a call."""
+        room = self._most - len(self._claims) if self._took < _SHORT else 0
+        return room if 2 * room >= self._most else 0
+
+    def note(self, seconds: float) -> None:
+        """An attempt took so long, the writing of its end included."""
+        old = self._took
+        self._took = seconds if old == float("inf") else old + _WEIGHT * (seconds - old)
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Keep them until there are hands."""
+        self._claims.extend(claims)
+        if self._claims and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+
+    def take(self) -> Claim | None:
+        """The next that still counts."""
+        while self._claims:
+            claim = self._claims.popleft()
+            if not self._claims and self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
+            if not claim.lost:
+                return claim
+        return None
+
+    async def close(self) -> None:
+        """Give back what has not begun."""
+        self._give_up()
+        if self._giving:
+            await asyncio.wait(self._giving)
+
+    def _give_up(self) -> None:
+        """All of them: the hands have found something longer to do."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._took = float("inf")
+        while self._claims:
+            giving = asyncio.ensure_future(self._back(self._claims.popleft()))
+            self._giving.add(giving)
+            giving.add_done_callback(self._giving.discard)
+
+    async def _back(self, claim: Claim) -> None:
+        await self._give_back(claim)

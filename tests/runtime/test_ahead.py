@@ -1,0 +1,80 @@
+"""Claims ahead of need: while jobs are short, and given back when they are not, or at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pandora_db import EventKind, Stage
+from pandora_db.runtime import JobContext, Pipeline, ahead
+from pandora_db.testing import make_job
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pandora_db import JobDb
+
+SHORT = 20
+
+
+class Shop:
+    """Two hands: short jobs, then jobs that take until they are let go."""
+
+    def __init__(self) -> None:
+        self.pipeline = Pipeline()
+        self.begun: list[int] = []
+        self.go = asyncio.Event()
+
+        @self.pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=2)
+        async def work(ctx: JobContext) -> None:
+            self.begun.append(ctx.job_id)
+            if ctx.job.priority == 0:
+                await self.go.wait()
+
+
+async def filled(db: JobDb) -> list[int]:
+    ids = await db.insert_jobs([make_job(priority=1) for _ in range(SHORT)])
+    return ids + await db.insert_jobs([make_job(priority=0) for _ in range(12)])
+
+
+async def at_work(db: JobDb) -> int:
+    return len(await db.get_jobs(stage=Stage.DOWNLOADING, limit=100))
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_SHORT", 10.0)  # however slow the machine is
+
+
+async def test_what_was_claimed_ahead_of_long_jobs_is_given_back(db: JobDb) -> None:
+    ids = await filled(db)
+    shop = Shop()
+    async with shop.pipeline.running(db):
+        await wait_until(lambda: len(shop.begun) == SHORT + 2)
+        await wait_until(lambda: at_work_is(db, 2))
+        assert len(shop.begun) == SHORT + 2
+        shop.go.set()
+        await wait_until(lambda: len(shop.begun) == len(ids))
+
+    assert sorted(shop.begun) == sorted(ids)
+    assert await db.get_queue_length() == 0
+    kinds = [{one.kind for one in await db.history(job_id)} for job_id in ids[SHORT:]]
+    assert sum(EventKind.RELEASED in found for found in kinds) >= 2
+    for job_id in ids:
+        finished = [one for one in await db.history(job_id) if one.kind is EventKind.FINISHED]
+        assert [one.attempt for one in finished] == [1]
+
+
+async def at_work_is(db: JobDb, count: int) -> bool:
+    return await at_work(db) == count
+
+
+async def test_at_the_end_it_is_given_back_too(db: JobDb) -> None:
+    ids = await filled(db)
+    shop = Shop()
+    async with shop.pipeline.running(db, grace=0.1, shutdown_timeout=1.0):
+        await wait_until(lambda: len(shop.begun) == SHORT + 2)
+
+    assert await at_work(db) == 0
+    assert len(await db.get_jobs(stage=Stage.QUEUED, limit=100)) == len(ids) - SHORT
