@@ -11,10 +11,6 @@ from pandora_db.errors import InvalidInput
 if TYPE_CHECKING:
     from pandora_db.discord.message import MessageRef
 
-FIELDS = frozenset({"content", "embed", "embeds", "view", "allowed_mentions"})
-"""What both an edit and a new message take, in each of the libraries."""
-
-
 _CALLED = ("get_channel", "get_partial_messageable", "fetch_channel")
 _CHANNELS = 1000
 

@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from pandora_db.codecs.claim import check_seconds
+from pandora_db.discord.fields import check_fields
 from pandora_db.discord.message import MessageRef
 from pandora_db.errors import HandleClosed, InvalidInput, PandoraDbError
 from pandora_db.models.checks import refuse
@@ -34,7 +36,8 @@ _GATHER = 0.05  # seconds in which what happens to a job is shown as one
 _AGAIN = 1.0  # seconds until the database is asked again
 _PAGE = 500
 _ENDED = 1000  # jobs that ended last, looked at by `start`
-_QUEUE_EVERY = 5.0  # seconds between two looks at where all the others stand in the queue
+_QUEUE_EVERY = 5.0  # seconds between two looks at where the others stand in the queue,
+_QUEUE = 200  # the first so many of them
 _ENDS = frozenset({StageKind.DONE, StageKind.FAILED, StageKind.CANCELLED})
 
 
@@ -182,7 +185,7 @@ class JobMessages:
                 jobs |= {job_id for job_id, kind in self._active.items() if kind is working}
             if now >= queue_tick and self._moved:
                 queue_tick, self._moved = now + _QUEUE_EVERY, False
-                jobs |= self._active.keys()
+                jobs.update(islice(self._active, _QUEUE))
             try:
                 await self._refresh(jobs)
             except HandleClosed:
@@ -219,12 +222,12 @@ class JobMessages:
         try:
             made = self._render(job)
             shown = await made if inspect.isawaitable(made) else made
+            if shown is None:
+                return None
+            return check_fields(shown if isinstance(shown, Mapping) else {"content": shown})
         except Exception:  # one message, not all that follow
             log.exception("job %d: render() failed; its message stays as it is", job.job_id)
             return None
-        if shown is None or isinstance(shown, Mapping):
-            return dict(shown) if shown else None
-        return {"content": shown}
 
     async def _catch_up(self) -> None:
         """Have shown what happened while nobody looked."""
@@ -247,6 +250,8 @@ class JobMessages:
         since = datetime.now(UTC) - self._ended_within
         ended: list[JobRow] = []
         async for job in self._db.iter_jobs(archived=False):
+            if MessageRef.from_job(job) is None:
+                continue
             if _kind(job) not in _ENDS:
                 self._touch(job.job_id)
             elif job.updated_at is not None and job.updated_at >= since:

@@ -6,18 +6,16 @@ import asyncio
 import logging
 from collections import OrderedDict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from pandora_db.codecs.checks import check_id, check_int
 from pandora_db.codecs.claim import check_seconds
 from pandora_db.discord.delivery import Delivery
-from pandora_db.discord.door import FIELDS, Door
+from pandora_db.discord.door import Door
+from pandora_db.discord.fields import check_fields
 from pandora_db.discord.lines import Line, Shown
 from pandora_db.discord.message import MessageRef
-from pandora_db.discord.text import fit
 from pandora_db.discord.turns import Turns
-from pandora_db.errors import InvalidInput
-from pandora_db.models.checks import refuse
 
 if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
@@ -101,7 +99,7 @@ class ProgressUpdater:
         Raises:
             InvalidInput: nothing to show, or a field that is not known.
         """
-        wanted = Shown(_check_fields(content, fields), last)
+        wanted = Shown(check_fields(_given(content, fields)), last)
         if self._closed:
             log.warning("job %d: shown after close(), and dropped", job.job_id)
             return
@@ -182,7 +180,7 @@ class ProgressUpdater:
         Raises:
             InvalidInput: as `show`.
         """
-        wanted = _check_fields(content, fields)
+        wanted = check_fields(_given(content, fields))
         ref = MessageRef.from_job(job)
         if ref is None:
             return True
@@ -238,17 +236,5 @@ class ProgressUpdater:
         self.forget(chosen.job_id)
 
 
-def _check_fields(content: str | None, fields: dict[str, object]) -> dict[str, Any]:
-    if unknown := sorted(fields.keys() - FIELDS):
-        raise InvalidInput(
-            f"show does not take {', '.join(unknown)}; it takes {', '.join(sorted(FIELDS))}",
-            field=unknown[0],
-        )
-    shown: dict[str, Any] = dict(fields)
-    if content is not None:
-        if not isinstance(cast("object", content), str):
-            refuse("content", content, "text, or None")
-        shown["content"] = fit(content)
-    if not shown:
-        raise InvalidInput("show was given nothing to show; give content or embed", field="content")
-    return shown
+def _given(content: str | None, fields: dict[str, object]) -> dict[str, object]:
+    return fields if content is None else {"content": content, **fields}

@@ -58,8 +58,8 @@ def retry_after(error: BaseException) -> float | None:
         return float(given)
     if getattr(error, "status", None) != _TOO_MANY:
         return None
-    headers = cast("Any", getattr(getattr(error, "response", None), "headers", None)) or {}
+    headers = cast("Any", getattr(getattr(error, "response", None), "headers", None))
     try:
-        return max(float(headers.get("Retry-After", "")), 0.0)
+        return max(float(headers.get("Retry-After", "")), 0.0) if headers else None
     except ValueError:
         return None

@@ -186,16 +186,22 @@ async def test_a_deleted_job_keeps_its_message(bot: Bot) -> None:
 async def test_a_render_that_fails_spoils_one_message(
     bot: Bot, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def render(job: JobRow) -> dict[str, str] | None:
+    def render(job: JobRow) -> Any:
         if job.author == "noor":
             raise KeyError(job.author)
-        return {"content": job.author} if job.author == "mika" else None
+        made = {"mika": {"content": "mika"}, "kofi": {"file": b""}, "tomasz": 7, "ines": None}
+        return made[job.author]
 
+    asked = ("noor", "kofi", "tomasz", "ines", "mika")
+    ended = [await bot.ask(author) for author in asked]
+    for job_id in ended:
+        await bot.db.update_stage(job_id, Stage.UPLOADED)
     async with bot.running(render=render):
-        for author in ("noor", "ines", "mika"):
+        for author in asked:
             await bot.ask(author)
-        await bot.shows("…", "…", "mika")
-    assert "render() failed" in caplog.text
+        await bot.shows(*("…", "…", "…", "…", "mika") * 2)
+    for words in ("KeyError: 'noor'", "show does not take file", "content is 7"):
+        assert caplog.text.count(words) >= 2
 
 
 async def test_close_shows_what_happened_until_then(bot: Bot) -> None:
