@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pandora_db.codecs.checks import check_int, clean_error
 from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
-from pandora_db.models.log import MAX_LEVEL, LogLine
 from pandora_db.runtime.checkpointing import Checkpointing
 from pandora_db.runtime.data_dirs import DataDirs
 from pandora_db.runtime.family import Family
-from pandora_db.runtime.progress import Progress
-from pandora_db.runtime.reporter import Reporter
+from pandora_db.runtime.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +28,8 @@ if TYPE_CHECKING:
     from pandora_db.runtime.registry import Registry
     from pandora_db.store.checkpoints import Upgrade
 
-log = logging.getLogger("pandora_db.jobs")
 
-_making = threading.Lock()
-
-
-class JobContext:
+class JobContext(Telling):
     """One attempt at one job, in the hands of its handler.
 
     Everything that is written through it counts only as long as the claim does.
@@ -58,15 +49,10 @@ class JobContext:
         data_root: Path | None = None,
         hand: Hand | None = None,
     ) -> None:
-        self.db = db
-        self.claim = claim
+        super().__init__(db, claim, progress_every)
         self._hand = hand
-        self._progress_every = progress_every
         self._checkpoint_every = checkpoint_every
         self._data_root = data_root
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._told: Reporter | None = None
         self._reason: str | None = None
         self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
@@ -77,15 +63,6 @@ class JobContext:
     def _family(self) -> Family:
         return Family(self.db, self.claim, self._hand)
 
-    @property
-    def _reporter(self) -> Reporter:
-        if self._told is None:
-            with _making:  # whoever tells first may be a thread, and another one the second
-                if self._told is None:
-                    every = self._progress_every
-                    self._told = Reporter(self.db, self.claim, every, self._loop, self._thread)
-        return self._told
-
     @cached_property
     def _checkpoints(self) -> Checkpointing:
         return Checkpointing(self.db, self.claim, self._checkpoint_every)
@@ -94,11 +71,6 @@ class JobContext:
     def job(self) -> JobRow:
         """The job as it was claimed."""
         return self.claim.job
-
-    @property
-    def job_id(self) -> int:
-        """The job."""
-        return self.claim.job_id
 
     @property
     def attempt(self) -> int:
@@ -164,45 +136,6 @@ class JobContext:
             CheckpointCorrupt: no good copy is left, or this program cannot read it.
         """
         return await self._checkpoints.load(version=version, upgrade=upgrade)
-
-    def progress(self, progress: Progress | float) -> None:
-        """Tell how far the job is: a `Progress`, or a number of 0 … 1.
-
-        Gathered: written at most once in each `progress_every` seconds, the last one always.
-        """
-        if not isinstance(progress, Progress):
-            progress = Progress.percentage(progress)
-        self._reporter.report(progress)
-
-    def log(self, message: str, level: int = logging.INFO) -> None:
-        """Keep a line in the job's log, which `db.logs(job_id)` reads; cheap to call.
-
-        Gathered as progress is, and the newest 1,000 lines of a job are kept. It goes to the logger
-        `pandora_db.jobs` too, at once, the job's id as `record.job_id`.
-        """
-        line = LogLine(clean_error(message, "message"), check_int(level, "level", 0, MAX_LEVEL))
-        self._reporter.log(line)
-        log.log(level, "job %d: %s", self.job_id, message, extra={"job_id": self.job_id})
-
-    def warn(self, message: str) -> None:
-        """Note a warning: it is logged, and kept with the progress of the job."""
-        self.log(self._reporter.notes.warn(message), logging.WARNING)
-        self._reporter.report()
-
-    def add_error(self, error: str | BaseException) -> None:
-        """Note an error that does not end the job, such as one file of many; kept likewise."""
-        self.log(self._reporter.notes.add_error(error), logging.ERROR)
-        self._reporter.report()
-
-    def metric(self, name: str, value: float) -> None:
-        """Set a number that is kept with the progress of the job."""
-        self._reporter.notes.measure(name, value, add=False)
-        self._reporter.report()
-
-    def count(self, name: str, by: float = 1) -> None:
-        """Add to such a number; it counts on over attempts."""
-        self._reporter.notes.measure(name, by, add=True)
-        self._reporter.report()
 
     async def spawn(
         self,
@@ -312,6 +245,6 @@ class JobContext:
         if self._told is None:
             return
         if lost:
-            self._reporter.drop()
+            self._told.drop()
         else:
-            await self._reporter.close()
+            await self._told.close()

@@ -84,6 +84,12 @@ class Crew:
         for worker in self.workers:
             worker.bell.ring()
 
+    async def hear(self, job_id: int) -> None:
+        """Have what was asked of a job reach its handler now, if that is at work here."""
+        if claims := [claim for claim in self._claims() if claim.job_id == job_id]:
+            with suppress(PandoraDbError):  # it was asked, and is heard of later
+                await self.db.refresh_claims(claims)
+
     @property
     def running(self) -> list[int]:
         """The jobs that are worked on in this process."""

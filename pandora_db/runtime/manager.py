@@ -208,7 +208,9 @@ class JobManager:
         ):
             advice = f"{name} is not resumable: cancel_job() ends it, or it runs to its end"
             raise InvalidTransition(job_id, TaskStage.RUNNING.name, "paused", advice)
-        return await self.db.pause_job(job_id)
+        done = await self.db.pause_job(job_id)
+        await self.crew.hear(job_id)
+        return done
 
     async def resume_job(self, job_id: int) -> None:
         """Let a paused job go on from its state; see `db.resume_job`."""
@@ -217,4 +219,6 @@ class JobManager:
 
     async def cancel_job(self, job_id: int) -> bool:
         """Cancel a job, in whatever process; see `db.cancel_job`."""
-        return await self.db.cancel_job(job_id)
+        done = await self.db.cancel_job(job_id)
+        await self.crew.hear(job_id)
+        return done

@@ -41,29 +41,22 @@ async def choose_within(
         for busy, key in zip(keys, found, strict=True):
             busy.add(key, count)
     room = limit if limits.stage is None else min(limit, limits.stage - at_work)
-    chosen: list[int] = []
-    place: dict[str, Any] = {}
+    chosen: dict[int, None] = {}
     while len(chosen) < room:
+        # From the head each time: full keys are left out, and those that were chosen are few.
+        many = _AT_ONCE + len(chosen)
         authors, guilds, concurrency_keys = (busy.full for busy in keys)
         full = {"full_authors": authors, "full_guilds": guilds, "full_keys": concurrency_keys}
-        rows = await unit.read(
-            "find_candidates", args | full | place | {"limit": _AT_ONCE},
-            flags | {"after"} if place else flags,
-        )  # fmt: skip
-        for job_id, _, _, *found in rows:
+        rows = await unit.read("find_candidates", args | full | {"limit": many}, flags)
+        for job_id, *found in rows:
             if len(chosen) == room:
                 break
-            if any(busy.is_full(key) for busy, key in zip(keys, found, strict=True)):
+            full_now = any(busy.is_full(key) for busy, key in zip(keys, found, strict=True))
+            if full_now or job_id in chosen:
                 continue
-            chosen.append(job_id)
+            chosen[job_id] = None
             for busy, key in zip(keys, found, strict=True):
                 busy.add(key)
-        if len(rows) < _AT_ONCE:
+        if len(rows) < many:
             break
-        job_id, priority, requested_at, *_ = rows[-1]
-        place = {
-            "after_rank": -priority,
-            "after_requested_at": requested_at,
-            "after_job_id": job_id,
-        }
-    return chosen
+    return list(chosen)

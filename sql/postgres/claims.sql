@@ -83,7 +83,7 @@ WHERE ready = :into::smallint AND NOT archived
 GROUP BY 1, 2, 3
 
 -- name: find_candidates :many
-SELECT job_id, priority, requested_at, {limited_by} FROM {schema}.jobs
+SELECT job_id, {limited_by} FROM {schema}.jobs
 WHERE ready = :stage::smallint AND NOT archived AND {claimable}
 {claim_filters}
 AND (coalesce(author_id::text, author) = ANY(:full_authors::text[])) IS NOT TRUE

@@ -76,7 +76,7 @@ WHERE ready = :into AND NOT archived
 GROUP BY 1, 2, 3
 
 -- name: find_candidates :many
-SELECT job_id, priority, requested_at, {limited_by} FROM {schema}.jobs
+SELECT job_id, {limited_by} FROM {schema}.jobs
 WHERE ready = :stage AND NOT archived AND {claimable}
 {claim_filters}
 AND (coalesce(CAST(author_id AS TEXT), author) IN (SELECT value FROM json_each(:full_authors))) IS NOT TRUE

@@ -538,7 +538,7 @@ async def test_a_claim_that_goes_to_and_fro_is_held_once(db: JobDb, db_url: str)
     assert db._leases.held() == [claim]
 
 
-async def test_refreshing_tells_what_is_asked_and_what_was_taken(db: JobDb) -> None:
+async def test_refresh_claims_tells_what_is_asked_and_what_was_taken(db: JobDb) -> None:
     await db.insert_jobs([make_job() for _ in range(3)])
     kept, asked, taken = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=3)
     await db.cancel_job(asked.job_id)
@@ -547,3 +547,17 @@ async def test_refreshing_tells_what_is_asked_and_what_was_taken(db: JobDb) -> N
     assert await db.refresh_claims([kept, asked, taken]) == [kept, asked]
     assert (kept.hold, asked.hold) == (Hold.NONE, Hold.CANCEL)
     assert taken.lost
+
+
+async def test_limits_look_behind_jobs_without_a_time(db: JobDb, raw: Raw) -> None:
+    """Other programs may leave such; more of one author than are looked at in one go."""
+    await db.insert_jobs([make_job(author="mika") for _ in range(600)])
+    raw("UPDATE jobs SET requested_at = NULL")
+    last = await db.insert_job(make_job(author="noor"))
+    raw("UPDATE jobs SET requested_at = NULL WHERE job_id = %s", last)
+
+    claims = await db.claim_jobs(
+        Stage.QUEUED, into=Stage.DOWNLOADING, limit=5, limits=Limits(author=1)
+    )
+    assert len(claims) == 2
+    assert last in [claim.job_id for claim in claims]

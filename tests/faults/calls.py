@@ -24,6 +24,7 @@ class Call:
     run: Callable[..., Awaitable[Any]]
     stage: Stage | None = Stage.QUEUED
     mutates: bool = True
+    family: bool = False
 
     async def prepare(self, db: JobDb, author: str) -> int:
         """Store the job that the call works on; 0 when it needs none."""
@@ -32,6 +33,8 @@ class Call:
         job_id = await db.insert_job(make_job(author))
         if self.stage is not Stage.QUEUED:
             await db.update_stage(job_id, self.stage)
+        if self.family:
+            await db.insert_child(job_id, make_job(author), key="k")
         return job_id
 
 
@@ -91,6 +94,10 @@ READS = tuple(
         "queue_position": lambda s, _, i: s.queue_position(i),
         "stage_counts": lambda s, _, __: s.stage_counts(),
         "history": lambda s, _, i: s.history(i),
+        "name_counts": lambda s, _, __: s.name_counts(Stage.QUEUED),
+        "get_children": lambda s, _, i: s.get_children(i),
+        "get_parent": lambda s, _, i: s.get_parent(i),
+        "logs": lambda s, _, i: s.logs(i),
     }.items()
 )
 
@@ -118,6 +125,8 @@ DOOR = (
     Call("plan_schema", lambda db, _, __: db.plan_schema(), None, mutates=False),  # type: ignore[attr-defined]
     Call("init_schema again", lambda db, _, __: db.init_schema(), None, mutates=False),  # type: ignore[attr-defined]
     Call("transaction", _transaction),
+    Call("insert_child", lambda db, a, i: db.insert_child(i, make_job(a), key="k")),
+    Call("cancel_job of a family", lambda db, _, i: db.cancel_job(i), family=True),
     Call("transaction rolled back", _failing_transaction, mutates=False),
 )
 EVERY = (*WRITES, *READS, *DOOR)

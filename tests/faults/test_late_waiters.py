@@ -97,6 +97,8 @@ async def test_a_write_that_waited_for_the_new_owner_is_refused(
     assert raw("SELECT count(*), max(seq) FROM job_checkpoints WHERE job_id = %s", job_id) == [
         (1, 1)
     ]
+    for table, rows in (("jobs", 1), ("job_logs", 0), ("job_children", 0)):
+        assert raw(f"SELECT count(*) FROM {table}") == [(rows,)]
 
 
 @pytest.mark.postgres

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pandora_db import JobDb, LeaseLost, Stage
+from pandora_db import Job, JobDb, LeaseLost, LogLine, Stage
 from tests.faults.leaks import NAME
 from tests.faults.nursery import say
 
@@ -38,6 +38,9 @@ WRITES: dict[str, Callable[[Store, Claim], Awaitable[Any]]] = {
     "fail_job for good": lambda db, claim: db.fail_job(claim, "late", final=True),
     "save_checkpoint": lambda db, claim: db.save_checkpoint(claim, {"late": claim.token}),
     "save_checkpoint, unchanged": lambda db, claim: db.save_checkpoint(claim, {"of": claim.token}),
+    "append_logs": lambda db, claim: db.append_logs(claim, [LogLine("late")]),
+    "append_logs, numbered": lambda db, claim: db.append_logs(claim, [LogLine("late")], after=7),
+    "insert_child": lambda db, claim: db.insert_child(claim, Job(author="late"), key="late"),
     "snooze_job": lambda db, claim: db.snooze_job(claim, 5.0),
     "release_job": lambda db, claim: db.release_job(claim),
 }

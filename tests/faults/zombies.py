@@ -197,6 +197,9 @@ class Taker:
                     f"SELECT * FROM job_checkpoints WHERE job_id IN ({marks})"
                 )), key=repr,
             ),
+            await read("SELECT count(*) FROM jobs WHERE author = 'late'"),
+            await read(f"SELECT count(*) FROM job_children WHERE parent_id IN ({marks})"),
+            await read(f"SELECT count(*) FROM job_logs WHERE job_id IN ({marks})"),
         )  # fmt: skip
 
     async def _clear(self, jobs: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from pandora_db import (
     EventKind,
     ExecutionFailed,
     HandleClosed,
+    Hold,
     Interrupted,
     InvalidInput,
     InvalidTransition,
@@ -329,4 +330,18 @@ async def test_when_a_job_was_begun_and_kept_last_is_known(db: JobDb, raw: Raw) 
         if isinstance(last, str):
             last = datetime.fromisoformat(f"{last}+00:00")
         assert begun[0].at <= last
+        await jobs.cancel_job(handle.id)
+
+
+async def test_what_a_manager_asks_of_its_own_jobs_is_heard_when_the_call_returns(
+    db: JobDb,
+) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=10_000, slow=True))
+        await wait_until(lambda: jobs.crew.running)
+        (claim,) = jobs.crew._claims()
+        assert await jobs.pause_job(handle.id) is False
+        assert claim.hold is Hold.PAUSE
+        await jobs.crew.wait_idle()
+        assert await handle.status() is JobStatus.PAUSED
         await jobs.cancel_job(handle.id)
