@@ -53,6 +53,7 @@ class Claims:
             for operation in call.ids
         }
         self._executions = {job_id: list(self._of(past)) for job_id, past in histories.items()}
+        self._begun = {(line["job"], line["token"]) for line in chronicle.handlers}
         self._errors: Counter[tuple[int, int]] = Counter(
             call.place
             for call in chronicle.of(*WRITES, "load_checkpoint")
@@ -164,6 +165,8 @@ class Claims:
         elif end.kind is K.RELEASED:
             holds = one.asked or (life.ending is not None and life.ending < end.at + EPSILON)
             why = "a pause or a shutdown"
+            if not holds and one.token is not None and (job_id, one.token) not in self._begun:
+                holds, why = True, "its worker before they began"  # claimed ahead of need
         else:
             why = self._why_recovered(one, life)
             holds = bool(why)
@@ -228,6 +231,7 @@ class Claims:
 
     def _handlers(self) -> None:
         begun = Counter((line["job"], line["token"]) for line in self._chronicle.handlers)
+        self._found.figures["handlers begun"] = begun.total()
         for place, count in begun.items():
             self._found.expect("I7", "a claim was executed twice", count == 1, place)
         claimed = {(job, token) for (_, job), token in self._tokens.items()}
