@@ -27,13 +27,18 @@ class Ahead:
     def __init__(self, most: int, give_back: Callable[[Claim], Awaitable[None]]) -> None:
         self._most = most
         self._give_back = give_back
-        self._claims: deque[Claim] = deque()
+        self._claims: deque[tuple[float, Claim]] = deque()  # with the loop time when they came
         self._giving: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._took = float("inf")
 
     def __len__(self) -> int:
         return len(self._claims)
+
+    @property
+    def claims(self) -> list[Claim]:
+        """All of them."""
+        return [claim for _, claim in self._claims]
 
     @property
     def room(self) -> int:
@@ -48,17 +53,14 @@ class Ahead:
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Keep them until there are hands."""
-        self._claims.extend(claims)
-        if self._claims and self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+        now = asyncio.get_running_loop().time()
+        self._claims.extend((now, claim) for claim in claims)
+        self._wind()
 
     def take(self) -> Claim | None:
         """The next that still counts."""
         while self._claims:
-            claim = self._claims.popleft()
-            if not self._claims and self._alarm is not None:
-                self._alarm.cancel()
-                self._alarm = None
+            _, claim = self._claims.popleft()
             if not claim.lost:
                 return claim
         return None
@@ -69,14 +71,26 @@ class Ahead:
         if self._giving:
             await asyncio.wait(self._giving)
 
+    def _wind(self) -> None:
+        if self._claims and self._alarm is None:
+            due = self._claims[0][0] + _PATIENCE
+            self._alarm = asyncio.get_running_loop().call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        now = asyncio.get_running_loop().time()
+        if self._claims and now >= self._claims[0][0] + _PATIENCE:
+            self._give_up()  # all of them: the hands have found something longer to do
+        self._wind()
+
     def _give_up(self) -> None:
-        """All of them: the hands have found something longer to do."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         self._took = float("inf")
         while self._claims:
-            giving = asyncio.ensure_future(self._back(self._claims.popleft()))
+            _, claim = self._claims.popleft()
+            giving = asyncio.ensure_future(self._back(claim))
             self._giving.add(giving)
             giving.add_done_callback(self._giving.discard)
 

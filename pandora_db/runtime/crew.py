@@ -55,7 +55,7 @@ class Crew:
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
-        self._requests = Requests(db, self._claims)
+        self._requests = Requests(db, self._in_hand)
 
     async def __aenter__(self) -> Self:
         if self._begun:
@@ -104,6 +104,8 @@ class Crew:
         """
         while True:
             await self._quiet()
+            if all(worker.over for worker in self.workers):
+                return
             try:
                 waits = "waiting until their leases are renewed or run out"
                 if await self._count_elsewhere(waits):
@@ -126,8 +128,10 @@ class Crew:
         await self._until(lambda worker: worker.idle)
 
     async def _until(self, quiet: Callable[[Worker], bool]) -> None:
+        if not self._begun:
+            raise RuntimeError("these workers have not begun: `async with` comes first")
         self.ring()
-        while not all(map(quiet, self.workers)):
+        while not all(worker.over or quiet(worker) for worker in self.workers):
             self._changed.clear()
             await self._changed.wait()
 
@@ -170,6 +174,9 @@ class Crew:
         if tasks:
             await asyncio.wait(tasks)
         self._requests.stop()
+
+    def _in_hand(self) -> list[Claim]:
+        return [claim for worker in self.workers for claim in worker.claims]
 
     def _claims(self) -> list[Claim]:
         return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]

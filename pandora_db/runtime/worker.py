@@ -69,6 +69,17 @@ class Worker:
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
         )
+        self._loop.add_done_callback(lambda _: self._on_change())
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Those of the jobs that are worked on, and of those that wait here for a hand."""
+        return [attempt.claim for attempt in self.attempts.values()] + self._ahead.claims
+
+    @property
+    def over(self) -> bool:
+        """Whether it claims no more and nothing is under way: stopped, or its handle closed."""
+        return self._loop is not None and self._loop.done() and not self.attempts
 
     @property
     def idle(self) -> bool:

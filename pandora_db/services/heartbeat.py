@@ -16,7 +16,7 @@ from pandora_db.drivers.base import Pulse
 from pandora_db.errors import PandoraDbError
 from pandora_db.models.checks import counted
 from pandora_db.store.held_claim import HeldClaim
-from pandora_db.store.leases import Leases, lease_args, mark_held
+from pandora_db.store.leases import Leases, lease_args
 
 log = logging.getLogger("pandora_db")
 
@@ -123,7 +123,7 @@ class Heartbeat:
         Of what the lease lasts beyond the next heartbeat, so that there is time to try again.
         """
         spare = (claim.lease - self._settings.heartbeat) / _TRIES
-        return max(2.0 ** math.floor(math.log2(spare)), _LEAST)
+        return _LEAST if spare <= _LEAST else 2.0 ** math.floor(math.log2(spare))
 
     def _renew(self, pulse: Pulse, claims: list[HeldClaim], patience: float) -> bool | None:
         """Whether all could be; None without an answer."""
@@ -135,7 +135,7 @@ class Heartbeat:
         except PandoraDbError as error:
             log.warning("%s could not be renewed: %s", counted(len(claims), "lease"), error)
             return None
-        self._tell(mark_held, claims, found)
+        self._tell(self._leases.note, claims, found)
         return len({tuple(row[:2]) for row in found}) == len(renewed)
 
     def _within_deadline(self, claims: list[HeldClaim]) -> list[HeldClaim]:

@@ -27,7 +27,7 @@ from pandora_db.store.claim_cursor import QueuePlace, place_of
 from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.claim_limits import choose_within
 from pandora_db.store.held_claim import HeldClaim, check_claims
-from pandora_db.store.leases import lease_args, mark_held
+from pandora_db.store.leases import lease_args
 from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
@@ -183,7 +183,7 @@ class Claims(ClaimEnds):
             found += await self._session.read("find_leases", lease_args(given))
         # What is asked may be older than an end that was written meanwhile or is not committed yet.
         over = {claim for claim in given if claim.settled or claim.undecided}
-        kept = [claim for claim in mark_held(given, found) if claim not in over]
+        kept = [claim for claim in self._leases.note(given, found) if claim not in over]
         for claim in kept:
             claim.reopen()  # ended in a caller's transaction that was undone without our knowledge
         self._leases.renewed(kept)
@@ -199,7 +199,7 @@ class Claims(ClaimEnds):
             self._leases.check(claim)
         given = [claim for claim in given if claim.alive]
         found = await self._session.read("find_leases", lease_args(given))
-        return [*mark_held(given, found)]
+        return [*self._leases.note(given, found)]
 
     def _terms(self, into: StageCode, lease: float | None, call: Operation) -> dict[str, Any]:
         settings = self._leases.settings

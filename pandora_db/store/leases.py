@@ -85,6 +85,23 @@ class Leases:
         """Note what a write under the claim met: it no longer counts."""
         claim.lose(reason)
 
+    def asked(self, claim: HeldClaim, hold: Hold) -> None:
+        """Note what is asked of the job."""
+        claim.held(hold)
+
+    def note(self, claims: Iterable[HeldClaim], found: Iterable[Row]) -> list[HeldClaim]:
+        """The claims that `found` (job, token, hold) tells of; the others are lost."""
+        holds = {(job_id, token): hold for job_id, token, hold in found}
+        kept: list[HeldClaim] = []
+        for claim in claims:
+            hold = holds.get((claim.job_id, claim.token))
+            if hold is None:
+                self.lost(claim, "its job was taken from it")
+            else:
+                self.asked(claim, Hold(hold))
+                kept.append(claim)
+        return kept
+
     def held(self) -> list[HeldClaim]:
         """The claims to renew, ordered by job; may be called from any thread."""
         # One that another handle had meanwhile stands there twice.
@@ -165,20 +182,6 @@ def lease_args(claims: Sequence[HeldClaim]) -> dict[str, Any]:
     }
 
 
-def mark_held(claims: Iterable[HeldClaim], found: Iterable[Row]) -> list[HeldClaim]:
-    """The claims that `found` (job, token, hold) tells of; the others are lost."""
-    held = {(job_id, token): hold for job_id, token, hold in found}
-    kept: list[HeldClaim] = []
-    for claim in claims:
-        hold = held.get((claim.job_id, claim.token))
-        if hold is None:
-            claim.lose("its job was taken from it")
-        else:
-            claim.held(Hold(hold))
-            kept.append(claim)
-    return kept
-
-
 async def _give_back(
     taking: asyncio.Task[list[HeldClaim]],
     give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
@@ -210,6 +213,9 @@ class PendingLeases(Leases):
 
     def lost(self, claim: HeldClaim, reason: str) -> None:
         """Nothing yet: what took the job may be undone with the transaction."""
+
+    def asked(self, claim: HeldClaim, hold: Hold) -> None:
+        """Nothing yet, likewise."""
 
     def cursor(self, key: object | None) -> ClaimCursor:
         """A transaction looks at the whole queue: what it skipped may be rolled back."""
@@ -266,10 +272,10 @@ class OwnPendingLeases(PendingLeases):
         if committed is False:
             for claim in self._made:
                 claim.lose("the transaction that made it was rolled back")
-        kept = [claim for claim in self._made + self._renewed + self._ended if claim.alive]
-        self._parent.adopt(kept)
-        if committed is None or any(self._late(claim) for claim in kept):
-            self._parent.on_late()
+        self._parent.adopt(claim for claim in self._made + self._renewed if claim.alive)
+        for claim in self._made + self._ended:  # those that go on have the keeper they had
+            if isinstance(claim.keeper, Leases) and (committed is None or self._late(claim)):
+                claim.keeper.on_late()
         # Whoever keeps the store of a transaction must not keep its claims alive.
         for claims in (self._made, self._ended, self._renewed):
             claims.clear()
@@ -277,4 +283,4 @@ class OwnPendingLeases(PendingLeases):
     def _late(self, claim: HeldClaim) -> bool:
         """Whether much of its lease has passed in the transaction, where nobody could renew it."""
         spare = claim.lease - self.settings.heartbeat
-        return time.monotonic() - self._began > spare / _SOON
+        return claim.alive and time.monotonic() - self._began > spare / _SOON

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pandora_db import Claim, JobDb, JobStatus, LeaseLost, Stage, Store
+from pandora_db import Claim, Hold, JobDb, JobStatus, LeaseLost, Stage, Store
 from pandora_db.testing import insert_job_at
 from tests.support.caller import opened
 
@@ -181,3 +181,35 @@ async def test_a_claim_whose_handle_is_closed_is_told(db: JobDb, db_url: str) ->
     row = await db.get_job(claim.job_id)
     assert row is not None
     assert row.status is JobStatus.QUEUED
+
+
+async def test_an_end_undone_by_another_handle_leaves_the_claim_with_its_own(db_url: str) -> None:
+    """It is renewed at the pace of its own handle, and the other one goes on renewing its own."""
+    async with (
+        JobDb.open(db_url, lease=1.5, heartbeat=0.5, sweep=None) as quick,
+        JobDb.open(db_url, lease=4.0, heartbeat=2.0, sweep=None) as slow,
+    ):
+        short, long = await claimed(quick), await claimed(slow)
+        with suppress(ZeroDivisionError):
+            async with slow.transaction() as tx:
+                await tx.finish_job(short, Stage.ENCODED)
+                raise ZeroDivisionError
+        await asyncio.sleep(5.0)
+        assert not (await quick.recover()).jobs
+        await quick.finish_job(short, Stage.ENCODED)
+        await slow.finish_job(long, Stage.ENCODED)
+
+
+@pytest.mark.parametrize("look", ["refresh_claims", "renew_claims"])
+async def test_what_is_seen_in_a_transaction_that_is_undone_was_not(db: JobDb, look: str) -> None:
+    taken, asked = await claimed(db), await claimed(db)
+    with suppress(ZeroDivisionError):
+        async with db.transaction() as tx:
+            await tx.requeue_job(taken.job_id)
+            await tx.cancel_job(asked.job_id)
+            assert await getattr(tx, look)([taken, asked]) == [asked]
+            raise ZeroDivisionError
+
+    assert not taken.lost
+    assert asked.hold is Hold.NONE
+    assert await db.refresh_claims([taken, asked]) == [taken, asked]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
-from pandora_db import EventKind, Stage
+from pandora_db import EventKind, Hold, JobDb, Stage
 from pandora_db.runtime import JobContext, Pipeline, ahead
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from pandora_db import JobDb
 
 SHORT = 20
 
@@ -94,3 +90,39 @@ async def test_a_claim_takes_no_more_than_a_claim_may(db: JobDb) -> None:
     assert await db.get_queue_length() == 0
     done = await db.count_jobs(stage=Stage.UPLOADED)
     assert done == len(ids)
+
+
+async def test_in_an_even_run_nothing_is_given_back(db: JobDb) -> None:
+    pipeline = Pipeline()
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=8)
+    async def work(_: JobContext) -> None:
+        await asyncio.sleep(0.02)
+
+    ids = await db.insert_jobs([make_job() for _ in range(600)])
+    async with pipeline.running(db) as crew:
+        await crew.wait_idle()
+
+    kinds = [one.kind for job_id in ids for one in await db.history(job_id)]
+    assert kinds.count(EventKind.RELEASED) == 0
+    assert kinds.count(EventKind.CLAIMED) == len(ids)
+
+
+async def test_a_job_that_is_cancelled_ahead_is_not_begun(
+    db: JobDb, db_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "_PATIENCE", 60.0)
+    await filled(db)
+    shop = Shop()
+    async with JobDb.open(db_url, sweep=None) as other, shop.pipeline.running(db) as crew:
+        await wait_until(lambda: len(shop.begun) == SHORT + 2)
+        (worker,) = crew.workers
+        waiting = [claim for claim in worker.claims if claim.job_id not in shop.begun]
+        assert waiting
+        for claim in waiting:
+            await other.cancel_job(claim.job_id)
+        await wait_until(lambda: all(claim.hold is Hold.CANCEL for claim in waiting))
+        shop.go.set()
+        await crew.wait_idle()
+
+    assert not {claim.job_id for claim in waiting} & set(shop.begun)

@@ -378,3 +378,30 @@ async def test_a_pause_that_cannot_be_met_is_taken_back(
 
     assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
     assert f"job {job_id} is not resumable: it is not paused" in caplog.text
+
+
+async def test_wait_idle_returns_when_the_workers_are_over(db: JobDb, db_url: str) -> None:
+    pipeline = Pipeline()
+    begun = asyncio.Event()
+
+    @pipeline.stage(*DOWNLOAD)
+    async def download(_: JobContext) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    await db.insert_job(Job(author="mika"))
+    crew = pipeline.running(db, **FAST | {"shutdown_timeout": 0.2})
+    with pytest.raises(RuntimeError, match="have not begun"):
+        await crew.wait_idle()
+    async with crew:
+        await begun.wait()
+        waiting = asyncio.create_task(crew.wait_idle())
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await waiting
+
+    async with JobDb.open(db_url, sweep=None) as other, pipeline.running(other, **FAST) as crew:
+        waiting = asyncio.create_task(crew.wait_idle())
+        await other.close()
+        async with asyncio.timeout(5):
+            await waiting

@@ -31,6 +31,7 @@ _FIRST, _GROWTH, _MOST = 0.005, 4, 0.5
 """Seconds between two notifications, at first and at last; a pause without news begins anew."""
 _LONGEST_NAME = 63
 _FEW = 20
+_STAGE = re.compile(r"[0-9]{1,5}")
 _MAKES_EVENTS = re.compile(r"INSERT INTO \S+\.job_events|DELETE FROM \S+\.jobs\b")
 
 
@@ -55,7 +56,7 @@ def written(sender: str, stages: Collection[int]) -> str:
 def read(payload: str) -> tuple[str, list[int]]:
     """The same read; what else somebody may have sent to the channel tells no stage."""
     sender, *stages = payload.split(" ")
-    return sender, [int(stage) for stage in stages if stage.isdecimal()]
+    return sender, [int(stage) for stage in stages if _STAGE.fullmatch(stage)]
 
 
 class Notifier:
