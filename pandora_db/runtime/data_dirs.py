@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 _MARKS = ".pandora_db"
 _GONE = ".gone"
+_MARK = re.compile(r"[0-9]{1,18}")
+"""A job's id; what else lies there was put there by somebody else."""
 
 
 class DataDirs:
@@ -41,8 +44,8 @@ class DataDirs:
         now = time.time()
         with suppress(FileNotFoundError):
             for mark in self._marks.iterdir():
-                if mark.name.isdecimal() and _lines(mark) == {self._origin}:
-                    with suppress(FileNotFoundError):  # another process removed it
+                if _MARK.fullmatch(mark.name) and _lines(mark) == {self._origin}:
+                    with suppress(OSError):  # another process removed it
                         found[int(mark.name)] = now - mark.stat().st_mtime
         return found
 
@@ -56,11 +59,15 @@ class DataDirs:
     def sweep(self) -> None:
         """Remove what was hidden, by whichever process."""
         for hidden in self._marks.glob(f"*{_GONE}"):
-            shutil.rmtree(hidden, ignore_errors=True)
+            if hidden.is_dir() and not hidden.is_symlink():
+                shutil.rmtree(hidden, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    hidden.unlink()
 
 
 def _lines(path: Path) -> set[str]:
     try:
         return set(path.read_text("utf-8").splitlines())
-    except FileNotFoundError:
+    except (OSError, UnicodeDecodeError):  # none, or none of ours
         return set()

@@ -204,7 +204,13 @@ class Lookout:
     async def _run(self) -> None:
         while self._wanted:  # somebody may come while the bell is put away
             self.mark = ""
-            await self._serve()
+            try:
+                await self._serve()
+            except Exception as error:  # nothing to look by: whoever waits must not wait for ever
+                log.exception("watching failed; beginning anew")
+                askers, self._askers = self._askers, []
+                _answer(askers, PandoraDbError(f"nothing can be watched: {error}"))
+                await asyncio.sleep(LATER)
 
     async def _serve(self) -> None:
         bell = self.driver.bell(self.ring, self.arrive)

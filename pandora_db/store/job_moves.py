@@ -9,7 +9,13 @@ from uuid import UUID
 
 from pandora_db.codecs.checks import check_id, clean_error
 from pandora_db.codecs.stage import check_stage, live_range
-from pandora_db.errors import InvalidTransition, NotFound, OutcomeUnknown, UnknownCode
+from pandora_db.errors import (
+    InvalidTransition,
+    NotFound,
+    OutcomeUnknown,
+    TransactionAborted,
+    UnknownCode,
+)
 from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.job_type import JobType
@@ -20,6 +26,8 @@ from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.job_states import JobState, Standstill
 from pandora_db.store.operation import Operation, operation
+
+_TRIES = 5
 
 
 class _Move(NamedTuple):
@@ -162,19 +170,28 @@ class JobMoves(ClaimEnds):
             # One that was begun before the parent was cancelled, and after that look.
             if not await self._session.read("find_children", {"parent_id": job_id}):
                 return done
-        try:
-            async with self._session.unit() as unit:
-                family = JobMoves(unit, self._leases)
-                return await family._cancel_family(job_id, call)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(UUID(call.id), "cancel_job") from error.__cause__
+        tries = _TRIES if self._leases.lasting else 1
+        while True:
+            tries -= 1
+            try:
+                async with self._session.unit() as unit:
+                    family = JobMoves(unit, self._leases)
+                    return await family._cancel_family(job_id, call)
+            except TransactionAborted:  # it holds many rows, and others want those too
+                if not tries:
+                    raise
+            except OutcomeUnknown as error:
+                raise OutcomeUnknown(UUID(call.id), "cancel_job") from error.__cause__
 
     async def _cancel_family(self, job_id: int, call: Operation) -> bool:
         done = await self._cancel(job_id, call)
-        for (child_id,) in await self._session.read("find_children", {"parent_id": job_id}):
-            # It has ended otherwise, was deleted meanwhile, or is of a newer program.
-            with suppress(InvalidTransition, NotFound, UnknownCode):
-                await self._cancel_family(child_id, operation(None))
+        parents = [job_id]
+        for parent_id in parents:  # as it grows
+            for (child_id,) in await self._session.read("find_children", {"parent_id": parent_id}):
+                # It has ended otherwise, was deleted meanwhile, or is of a newer program.
+                with suppress(InvalidTransition, NotFound, UnknownCode):
+                    await self._cancel(child_id, operation(None))
+                    parents.append(child_id)
         return done
 
     async def _cancel(self, job_id: int, call: Operation) -> bool:

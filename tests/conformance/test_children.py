@@ -184,3 +184,12 @@ async def test_a_child_that_is_begun_while_its_parent_is_cancelled_is_cancelled_
             assert await db.get_children(parent) == []
         else:
             assert await status(db, child) is JobStatus.CANCELLED
+
+
+async def test_cancel_job_reaches_the_end_of_a_long_line(db: JobDb) -> None:
+    first = parent = await db.insert_job(JOB)
+    for _ in range(1_200):
+        parent = await db.insert_child(parent, JOB, key="next")
+
+    assert await db.cancel_job(first)
+    assert await status(db, parent) is JobStatus.CANCELLED

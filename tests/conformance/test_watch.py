@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pandora_db import EventKind, HandleClosed, InsideTransaction, InvalidInput, JobDb, Stage, Watch
+from pandora_db import (
+    EventKind,
+    HandleClosed,
+    InsideTransaction,
+    InvalidInput,
+    JobDb,
+    PandoraDbError,
+    Stage,
+    Watch,
+)
 from pandora_db.services import lookout
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
@@ -236,6 +245,22 @@ async def test_who_comes_while_the_last_one_leaves_is_told(db: JobDb, turns: int
         pass
     for _ in range(turns):
         await asyncio.sleep(0)
+    async with asyncio.timeout(5), db.watch() as events:
+        job_id = await db.insert_job(make_job())
+        assert (await anext(events)).job_id == job_id
+
+
+async def test_where_nothing_can_be_watched_that_is_said(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ZeroDivisionError("no bell")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(db._driver, "bell", refuse)
+        async with asyncio.timeout(5):
+            with pytest.raises(PandoraDbError, match="no bell"):
+                await anext(db.watch())
     async with asyncio.timeout(5), db.watch() as events:
         job_id = await db.insert_job(make_job())
         assert (await anext(events)).job_id == job_id

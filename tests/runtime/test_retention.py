@@ -154,3 +154,17 @@ def test_a_time_to_keep_needs_a_root() -> None:
 
 
 async def _nothing(ctx: JobContext) -> None: ...
+
+
+async def test_what_others_left_among_the_marks_stops_nothing(db: JobDb, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    job_id = await job_with_folder(db, root)
+    await db.cancel_job(job_id)
+    strange = root / ".pandora_db"
+    (strange / "7777").mkdir()
+    (strange / "8888").write_bytes(b"\xff\xfe")
+    (strange / str(2**64)).write_text(db._leases.origin)
+    (strange / "x.gone").write_text("no folder")
+
+    assert await retention(db, root).look() == [job_id]
+    assert {path.name for path in marks(root)} == {"7777", "8888", str(2**64)}

@@ -27,19 +27,19 @@ class Writes:
         """Begin; None where that cannot be."""
         if sys.platform != "linux":
             return None
-        import ctypes  # noqa: PLC0415 - some milliseconds that few programs need
-
-        library = ctypes.CDLL(None)
         try:
+            import ctypes  # noqa: PLC0415 - some milliseconds that few programs need
+
+            library = ctypes.CDLL(None)
             handle = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        except AttributeError:  # a C library without it
+        except (ImportError, OSError, AttributeError):  # a Python or a C library without it
             return None
         if handle < 0:  # the user has too many
             return None
         try:
             if library.inotify_add_watch(handle, os.fsencode(path), _MODIFY) >= 0:
                 return cls(handle, call)
-        except NotImplementedError:  # a loop that cannot wait for files
+        except (NotImplementedError, OSError):  # a loop that cannot wait for files
             pass
         os.close(handle)
         return None
