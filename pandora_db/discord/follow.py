@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -214,20 +214,18 @@ class JobMessages:
             self._active[job.job_id] = _kind(job)
         fields = await self._rendered(job)
         if fields is not None:
-            self._updater.show(job, last=ended, **fields)
+            with _one_alone(job):
+                self._updater.show(job, last=ended, **fields)
 
     async def _rendered(self, job: JobRow) -> dict[str, Any] | None:
         if MessageRef.from_job(job) is None:
             return None
-        try:
+        with _one_alone(job):
             made = self._render(job)
             shown = await made if inspect.isawaitable(made) else made
-            if shown is None:
-                return None
-            return check_fields(shown if isinstance(shown, Mapping) else {"content": shown})
-        except Exception:  # one message, not all that follow
-            log.exception("job %d: render() failed; its message stays as it is", job.job_id)
-            return None
+            if shown is not None:
+                return check_fields(shown if isinstance(shown, Mapping) else {"content": shown})
+        return None
 
     async def _catch_up(self) -> None:
         """Have shown what happened while nobody looked."""
@@ -263,6 +261,20 @@ class JobMessages:
         """Have a job read and shown by `_look`, which alone shows any: nothing old comes last."""
         self._dirty.add(job_id)
         self._heard.set()
+
+
+@contextmanager
+def _one_alone(job: JobRow) -> Generator[None]:
+    """What goes wrong with one message costs none of the others."""
+    try:
+        yield
+    except Exception:
+        log.exception("job %d: its message stays as it is", job.job_id)
+    except asyncio.CancelledError:  # of what render() waited for, when it is not ours
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        log.warning("job %d: render() was cancelled; its message stays as it is", job.job_id)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -95,10 +95,15 @@ class MessageRef:
 
     @classmethod
     def from_job(cls, job: JobRow) -> Self | None:
-        """The message of a stored job; None when it has no channel."""
-        if not job.channel_id or job.channel_id < 0:
-            return None
-        return cls(job.channel_id, max(job.message_id or 0, 0), job.guild_id, job.author_id)
+        """The message of a stored job; None when it has no channel.
+
+        Negative numbers, which other programs may store, stand for none.
+        """
+        channel, message, guild, user = (
+            number if number is not None and number >= 0 else None
+            for number in (job.channel_id, job.message_id, job.guild_id, job.author_id)
+        )
+        return cls(channel, message or 0, guild, user) if channel else None
 
     def age(self) -> float:
         """Seconds since the message was sent, as its id tells; 0 when it is yet to be sent."""

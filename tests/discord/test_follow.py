@@ -14,6 +14,7 @@ from pandora_db.discord import JobMessages, MessageRef, ProgressUpdater, render_
 from pandora_db.runtime import JobContext, Pipeline, Progress
 from tests.discord.conftest import QUICK
 from tests.discord.stand_in import CHANNEL_ID, USER_ID, StandIn
+from tests.support.raw import Raw
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -241,3 +242,23 @@ async def test_it_is_started_once(bot: Bot) -> None:
             JobMessages(bot.db, updater, "text")  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match="ended_within"):
             JobMessages(bot.db, updater, render_job, ended_within=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["a row of another program", "a render that is cancelled"])
+async def test_one_job_stops_no_other(bot: Bot, raw: Raw, how: str) -> None:
+    strange, plain = await bot.ask(), await bot.ask()
+
+    async def render(job: JobRow) -> str:
+        if job.job_id == strange and how == "a render that is cancelled":
+            gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            return await gone
+        return f"{job.job_id} {Stage(job.ready).name}"
+
+    if how == "a row of another program":
+        raw("UPDATE jobs SET guild_id = -5, author_id = -1 WHERE job_id = %s", strange)
+    async with bot.running(render=render):
+        for stage in (Stage.DOWNLOADING, Stage.ENCODING):
+            for job_id in (strange, plain):
+                await bot.db.update_stage(job_id, stage)
+            await wait_until(lambda stage=stage: bot.texts()[1] == f"{plain} {stage.name}")
