@@ -12,7 +12,7 @@ import pytest
 
 from pandora_db import ConnectionFailed, InvalidInput, Job, JobDb, Stage
 from pandora_db.runtime import JobContext, Progress, run_blocking
-from tests.support.handlers import FAST, one_stage, row_of, run_one
+from tests.support.handlers import DOWNLOAD, FAST, one_stage, row_of, run_one
 from tests.support.waiting import wait_until
 
 
@@ -207,3 +207,46 @@ async def test_a_function_in_a_thread_tells_too(db: JobDb) -> None:
     row = await run_one(db, handler)
     assert Progress.of(row) == Progress.count(100, 100)
     assert [line.message for line in await db.logs(row.job_id)] == [f"line {n}" for n in range(100)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+async def test_a_metric_that_cannot_be_kept_is_refused_where_it_is_set(
+    db: JobDb, value: float
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        with pytest.raises(InvalidInput, match="metric fps"):
+            ctx.metric("fps", value)
+        ctx.progress(0.5)
+
+    row = await run_one(db, handler)
+    assert row.progress == 0.5
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"notes": {"metrics": ["fps"]}},
+        {"notes": {"warnings": None, "errors": "none"}},
+        {"notes": {"counts": {"warnings": "many"}}},
+        {"kind": "count", "done": "x"},
+        {"kind": "bytes", "total": 1.5},
+        {"kind": 5},
+        [1],
+    ],
+)
+async def test_progress_data_of_another_program_spoils_no_attempt(db: JobDb, stored: Any) -> None:
+    job_id = await db.insert_job(Job(author="mika"))
+    await db.update_job(job_id, progress_data=stored)
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert Progress.of(row).fraction is None
+
+    async def handler(ctx: JobContext) -> None:
+        ctx.warn("odd")
+        ctx.progress(0.5)
+
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await crew.wait_idle()
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert (row.ready, row.progress) == (DOWNLOAD[2], 0.5)
