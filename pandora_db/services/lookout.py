@@ -310,6 +310,7 @@ class Lookout:
             for seeker in self.seekers:
                 if not seeker.stages.isdisjoint(found):
                     seeker.call()
+            self._tell_followers(None)  # who came while this was read, and passed over since
             self._attend()
         return bool(anything)
 
