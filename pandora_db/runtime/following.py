@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
+_SURE = 30.0
+"""Seconds after which all are looked at, whatever was heard."""
+
 
 async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
     """Wait until each of the jobs has ended or was deleted; those that are there, as they are.
@@ -49,7 +52,11 @@ async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
                     left.discard(job_id)
                     found[job_id] = row
             if left:
-                await rung.wait()
+                try:
+                    async with asyncio.timeout(_SURE):
+                        await rung.wait()
+                except TimeoutError:
+                    changed |= left
                 check()
     finally:
         for call in undo:
