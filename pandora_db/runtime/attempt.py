@@ -12,6 +12,7 @@ from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDb
 from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import end_claim
+from pandora_db.runtime.failures import log_raised
 from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
@@ -191,7 +192,10 @@ class Attempt:
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
             return read_outcome(task.result())
-        return self._read_error(ctx, error)
+        outcome = self._read_error(ctx, error)
+        if isinstance(outcome, Fail):  # a bug, more often than not: where it happened is told
+            log_raised(self.claim, outcome, error)
+        return outcome
 
     def _read_error(self, ctx: JobContext, error: BaseException | None) -> Outcome | None:
         if self._late:
