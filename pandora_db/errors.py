@@ -14,6 +14,7 @@
     ├── CheckpointCorrupt                stored bytes are not the checkpoint they should be
     ├── JobError                         what a handler and its worker tell each other
     │   ├── ExecutionFailed              the work went wrong: the attempt has failed
+    │   ├── JobCancelled                 a job whose result was awaited was cancelled
     │   ├── Interrupted                  stop: a pause, a cancellation or a shutdown was asked for
     │   └── Serialization                parameters, state or output of a job cannot be kept or read
     ├── SchemaError
@@ -211,6 +212,20 @@ class ExecutionFailed(JobError):
     def __init__(self, message: str, *, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class JobCancelled(JobError):
+    """A job whose result was awaited was cancelled; whoever awaits it goes on.
+
+    Attributes:
+        job_id: the job.
+        reason: why, as its handler said with `Cancelled(reason)`; None when it did not say.
+    """
+
+    def __init__(self, job_id: int, reason: str | None = None) -> None:
+        super().__init__(f"job {job_id} was cancelled" + (f": {reason}" if reason else ""))
+        self.job_id = job_id
+        self.reason = reason
 
 
 class Interrupted(JobError):

@@ -8,6 +8,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
 from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
@@ -209,7 +210,9 @@ class Attempt:
             return Fail(Interrupted("shutdown"), final=True)
         if ctx.interrupted is not None or self._phase is _Phase.CUT:
             return None
-        return Fail(ExecutionFailed("the handler stopped itself, and nobody had asked it to"))
+        raised = "CancelledError" if error is None else clean_error(error)
+        itself = f"the handler stopped itself, and nobody had asked it to (it raised {raised})"
+        return Fail(ExecutionFailed(itself))
 
     def _give_up(self) -> None:
         if self._task is not None and not self._task.done():

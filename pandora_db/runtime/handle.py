@@ -6,9 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pandora_db.errors import ExecutionFailed, Interrupted, NotFound
+from pandora_db.errors import ExecutionFailed, JobCancelled, NotFound
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime.following import ENDED, wait_ended
 from pandora_db.runtime.progress import Progress
@@ -79,7 +79,7 @@ class JobHandle:
 
         Raises:
             ExecutionFailed: it has failed; the message is its error.
-            Interrupted: it was cancelled.
+            JobCancelled: it was cancelled; `reason` says why, if its handler did.
             TimeoutError: it has not ended in time; it goes on.
             NotFound: it was deleted.
         """
@@ -89,9 +89,9 @@ class JobHandle:
             raise NotFound(self.id)
         if row.status is JobStatus.FAILED:
             raise ExecutionFailed(f"job {self.id} has failed: {row.error}")
-        if row.status is JobStatus.CANCELLED:
-            raise Interrupted("cancel")
         output = None if row.output is None else json.loads(row.output)
+        if row.status is JobStatus.CANCELLED:
+            raise JobCancelled(self.id, _reason(output))
         if self._definition is None:
             return output
         return self._definition.output.validate_json(json.dumps(output))
@@ -99,3 +99,11 @@ class JobHandle:
     def __repr__(self) -> str:
         name = "job" if self._definition is None else self._definition.name
         return f"<JobHandle {name} {self.id}>"
+
+
+def _reason(output: object) -> str | None:
+    """What `Cancelled(reason)` left as the output of its job."""
+    if not isinstance(output, dict):
+        return None
+    reason = cast("dict[str, object]", output).get("reason")
+    return reason if isinstance(reason, str) else None

@@ -40,7 +40,7 @@ async def run_job(
 
     Raises:
         ExecutionFailed: it has failed; the message is its error, the cause what `run` raised last.
-        Interrupted: it was cancelled.
+        JobCancelled: it was cancelled.
         TimeoutError: it did not end in time; it was stopped.
         InvalidInput: its class is not registered there, or another bad argument.
     """
