@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from pandora_db.errors import ExecutionFailed, JobCancelled, NotFound
+from pandora_db.errors import ExecutionFailed, InvalidTransition, JobCancelled, NotFound
+from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime.following import ENDED, wait_ended
 from pandora_db.runtime.progress import Progress
@@ -44,6 +45,38 @@ class JobHandle:
     async def status(self) -> JobStatus:
         """What became of it so far."""
         return (await self.row()).status
+
+    async def pause(self) -> bool:
+        """Pause it, in whatever process it is; see `JobDb.pause_job`.
+
+        Returns:
+            True when it is paused; False when its worker was asked to, and meets it soon.
+
+        Raises:
+            NotFound: it was deleted.
+            InvalidTransition: it has ended, or it is worked on and not resumable.
+        """
+        once = self._definition is not None and not self._definition.resumable
+        if once and (row := await self.row()).status is JobStatus.RUNNING:
+            advice = f"{row.name} is not resumable: cancel_job() ends it, or it runs to its end"
+            raise InvalidTransition(self.id, TaskStage.RUNNING.name, "paused", advice)
+        return await self._db.pause_job(self.id)
+
+    async def resume(self) -> None:
+        """Let it go on when it is paused; see `JobDb.resume_job`."""
+        await self._db.resume_job(self.id)
+
+    async def cancel(self) -> bool:
+        """Cancel it and its children, in whatever process they are; see `JobDb.cancel_job`.
+
+        Returns:
+            True when it is cancelled; False when its worker was asked to, and meets it soon.
+
+        Raises:
+            NotFound: it was deleted.
+            InvalidTransition: it has ended otherwise.
+        """
+        return await self._db.cancel_job(self.id)
 
     async def progress(self) -> AsyncGenerator[Progress]:
         """Its progress, each time that it has changed, until it has ended.

@@ -154,6 +154,24 @@ async def test_a_running_job_is_cancelled(db: JobDb) -> None:
             await jobs.pause_job(999)
 
 
+async def test_a_handle_pauses_resumes_and_cancels_its_job(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=10_000, slow=True))
+        await wait_until(lambda: jobs.crew.running)
+        assert await handle.pause() is False
+        await wait_until(lambda: _is(jobs, handle.id, JobStatus.PAUSED))
+        await handle.resume()
+        await wait_until(lambda: jobs.crew.running)
+        assert await handle.cancel() is False
+        with pytest.raises(JobCancelled):
+            await handle.result(10)
+        with pytest.raises(InvalidTransition):
+            await handle.pause()
+        waiting = await jobs.dispatch(Copy(total=1), delay=60)
+        assert await waiting.pause() is True
+        assert await waiting.cancel() is True
+
+
 async def test_what_was_interrupted_goes_on_when_a_manager_starts(db: JobDb) -> None:
     async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Copy(total=50, slow=True))
@@ -333,6 +351,8 @@ async def test_the_pause_of_a_running_job_that_is_not_resumable_is_refused(db: J
         before = await db.history(handle.id)
         with pytest.raises(InvalidTransition, match="steady is not resumable"):
             await jobs.pause_job(handle.id)
+        with pytest.raises(InvalidTransition, match="steady is not resumable"):
+            await handle.pause()
         assert await db.history(handle.id) == before
         go.append(True)
         await handle.result(10)
