@@ -255,7 +255,7 @@ class SchemaMissing(SchemaError):
     """The tables are missing or older than this version needs."""
 
     def __init__(self, missing: str) -> None:
-        super().__init__(f"{missing}: call init_schema() first")
+        super().__init__(f"{missing}; call init_schema() first")
         self.missing = missing
 
 

@@ -77,7 +77,7 @@ class JobManager:
         self.db = db
         self.registry = registry
         self._author = check_text(author, "author", MAX_AUTHOR, least=1)
-        root = None if data_root is None else Path(check_path(data_root, "data_root"))
+        root = None if data_root is None else Path(check_path(data_root, "data_root")).resolve()
         names = registry.job_names()
         once = frozenset(name for name in names if not registry.get(name).resumable)
         work = Work(

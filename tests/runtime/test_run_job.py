@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -37,5 +38,8 @@ async def test_a_failure_is_raised() -> None:
     cause = failed.value.__cause__
     assert isinstance(cause, ValueError)
     assert traceback.extract_tb(cause.__traceback__)[-1].line == 'raise ValueError("negative")'
+    a_class: Any = Double
+    with pytest.raises(InvalidInput, match="not its class"):
+        await run_job(a_class, registry=REGISTRY)
     with pytest.raises(InvalidInput, match="not registered"):
         await run_job(Double(number=1))
