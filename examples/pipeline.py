@@ -20,7 +20,7 @@ async def download(ctx: JobContext) -> Fail | None:
     if "dead" in ctx.job.link:
         return Fail(f"404 from {ctx.job.link}", final=True)
     if "shaky" in ctx.job.link and ctx.attempt == 1:
-        raise ConnectionResetError("the connection was reset")
+        return Fail("the connection was reset")
     return None
 
 

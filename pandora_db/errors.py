@@ -14,6 +14,7 @@
     ├── CheckpointCorrupt                stored bytes are not the checkpoint they should be
     ├── JobError                         what a handler and its worker tell each other
     │   ├── ExecutionFailed              the work went wrong: the attempt has failed
+    │   ├── JobCancelled                 a job whose result was awaited was cancelled
     │   ├── Interrupted                  stop: a pause, a cancellation or a shutdown was asked for
     │   └── Serialization                parameters, state or output of a job cannot be kept or read
     ├── SchemaError
@@ -213,6 +214,20 @@ class ExecutionFailed(JobError):
         self.code = code
 
 
+class JobCancelled(JobError):
+    """A job whose result was awaited was cancelled; whoever awaits it goes on.
+
+    Attributes:
+        job_id: the job.
+        reason: why, as its handler said with `Cancelled(reason)`; None when it did not say.
+    """
+
+    def __init__(self, job_id: int, reason: str | None = None) -> None:
+        super().__init__(f"job {job_id} was cancelled" + (f": {reason}" if reason else ""))
+        self.job_id = job_id
+        self.reason = reason
+
+
 class Interrupted(JobError):
     """The job shall stop here: a `"pause"`, a `"cancel"` or a `"shutdown"` was asked for.
 
@@ -240,7 +255,7 @@ class SchemaMissing(SchemaError):
     """The tables are missing or older than this version needs."""
 
     def __init__(self, missing: str) -> None:
-        super().__init__(f"{missing}: call init_schema() first")
+        super().__init__(f"{missing}; call init_schema() first")
         self.missing = missing
 
 

@@ -85,7 +85,7 @@ def check_priority(value: object, field: str = "priority") -> int:
 def check_progress(value: object, field: str = "progress") -> float:
     """The done part, 0 … 1, as a float or int; raises `InvalidInput`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        refuse(field, value, "a number from 0 to 1")
+        refuse(field, value, "a number from 0 to 1: 0.5 is half")
     return float(value)
 
 

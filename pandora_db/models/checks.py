@@ -66,6 +66,13 @@ def _describe_text(value: str) -> str:
     return f"a text of {counted(len(value), 'character')}"
 
 
+def type_name(value: object) -> str:
+    """The type of `value` with its module, which tells one `Connection` from another."""
+    kind = type(value)
+    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{prefix}{kind.__qualname__}"
+
+
 def counted(number: int, noun: str) -> str:
     """So many of them, for people: 1 lease, 2 leases."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -8,10 +8,12 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
 from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import end_claim
+from pandora_db.runtime.failures import log_raised
 from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
@@ -191,7 +193,10 @@ class Attempt:
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
             return read_outcome(task.result())
-        return self._read_error(ctx, error)
+        outcome = self._read_error(ctx, error)
+        if isinstance(outcome, Fail):  # a bug, more often than not: where it happened is told
+            log_raised(self.claim, outcome, error)
+        return outcome
 
     def _read_error(self, ctx: JobContext, error: BaseException | None) -> Outcome | None:
         if self._late:
@@ -205,7 +210,9 @@ class Attempt:
             return Fail(Interrupted("shutdown"), final=True)
         if ctx.interrupted is not None or self._phase is _Phase.CUT:
             return None
-        return Fail(ExecutionFailed("the handler stopped itself, and nobody had asked it to"))
+        raised = "CancelledError" if error is None else clean_error(error)
+        itself = f"the handler stopped itself, and nobody had asked it to (it raised {raised})"
+        return Fail(ExecutionFailed(itself))
 
     def _give_up(self) -> None:
         if self._task is not None and not self._task.done():

@@ -26,7 +26,9 @@ from pandora_db.errors import (
     TransactionAborted,
 )
 from pandora_db.models.stage import StageKind
+from pandora_db.runtime.failures import log_failed, log_raised
 from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, plain_output
+from pandora_db.store.claim_ends import retry_wait
 
 if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
@@ -53,6 +55,7 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
             await _write(claim, _done(db, claim, outcome, work))
         except InvalidInput as error:  # an output that cannot be kept; it will be no better
             refusal = Fail(f"the handler returned what cannot be kept: {error}", final=True)
+            log_raised(claim, refusal, error)
             await _write(claim, _fail(db, claim, refusal, work))
     elif isinstance(outcome, Fail):
         await _write(claim, _fail(db, claim, outcome, work))
@@ -83,10 +86,16 @@ def _done(db: Store, claim: Claim, outcome: Done, work: Work) -> End:
 
 
 def _fail(db: Store, claim: Claim, outcome: Fail, work: Work) -> End:
-    wait = work.retry_in if outcome.retry_in is None else outcome.retry_in
-    return lambda call: db.fail_job(
-        claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
-    )
+    retry_in = work.retry_in if outcome.retry_in is None else outcome.retry_in
+    wait = retry_wait(retry_in, claim.attempt)
+
+    async def end(call: UUID | None) -> None:
+        again = await db.fail_job(
+            claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
+        )
+        log_failed(claim, outcome, wait if again else None)
+
+    return end
 
 
 async def _cancel_children(db: Store, claim: Claim) -> None:

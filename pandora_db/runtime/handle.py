@@ -6,9 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pandora_db.errors import ExecutionFailed, Interrupted, NotFound
+from pandora_db.errors import ExecutionFailed, InvalidTransition, JobCancelled, NotFound
+from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime.following import ENDED, wait_ended
 from pandora_db.runtime.progress import Progress
@@ -45,6 +46,38 @@ class JobHandle:
         """What became of it so far."""
         return (await self.row()).status
 
+    async def pause(self) -> bool:
+        """Pause it, in whatever process it is; see `JobDb.pause_job`.
+
+        Returns:
+            True when it is paused; False when its worker was asked to, and meets it soon.
+
+        Raises:
+            NotFound: it was deleted.
+            InvalidTransition: it has ended, or it is worked on and not resumable.
+        """
+        once = self._definition is not None and not self._definition.resumable
+        if once and (row := await self.row()).status is JobStatus.RUNNING:
+            advice = f"{row.name} is not resumable: cancel_job() ends it, or it runs to its end"
+            raise InvalidTransition(self.id, TaskStage.RUNNING.name, "paused", advice)
+        return await self._db.pause_job(self.id)
+
+    async def resume(self) -> None:
+        """Let it go on when it is paused; see `JobDb.resume_job`."""
+        await self._db.resume_job(self.id)
+
+    async def cancel(self) -> bool:
+        """Cancel it and its children, in whatever process they are; see `JobDb.cancel_job`.
+
+        Returns:
+            True when it is cancelled; False when its worker was asked to, and meets it soon.
+
+        Raises:
+            NotFound: it was deleted.
+            InvalidTransition: it has ended otherwise.
+        """
+        return await self._db.cancel_job(self.id)
+
     async def progress(self) -> AsyncGenerator[Progress]:
         """Its progress, each time that it has changed, until it has ended.
 
@@ -79,7 +112,7 @@ class JobHandle:
 
         Raises:
             ExecutionFailed: it has failed; the message is its error.
-            Interrupted: it was cancelled.
+            JobCancelled: it was cancelled; `reason` says why, if its handler did.
             TimeoutError: it has not ended in time; it goes on.
             NotFound: it was deleted.
         """
@@ -89,9 +122,9 @@ class JobHandle:
             raise NotFound(self.id)
         if row.status is JobStatus.FAILED:
             raise ExecutionFailed(f"job {self.id} has failed: {row.error}")
-        if row.status is JobStatus.CANCELLED:
-            raise Interrupted("cancel")
         output = None if row.output is None else json.loads(row.output)
+        if row.status is JobStatus.CANCELLED:
+            raise JobCancelled(self.id, _reason(output))
         if self._definition is None:
             return output
         return self._definition.output.validate_json(json.dumps(output))
@@ -99,3 +132,11 @@ class JobHandle:
     def __repr__(self) -> str:
         name = "job" if self._definition is None else self._definition.name
         return f"<JobHandle {name} {self.id}>"
+
+
+def _reason(output: object) -> str | None:
+    """What `Cancelled(reason)` left as the output of its job."""
+    if not isinstance(output, dict):
+        return None
+    reason = cast("dict[str, object]", output).get("reason")
+    return reason if isinstance(reason, str) else None

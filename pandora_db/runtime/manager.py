@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_path, check_text
-from pandora_db.errors import InvalidTransition
 from pandora_db.models.checks import check_tags
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
@@ -78,7 +77,7 @@ class JobManager:
         self.db = db
         self.registry = registry
         self._author = check_text(author, "author", MAX_AUTHOR, least=1)
-        root = None if data_root is None else Path(check_path(data_root, "data_root"))
+        root = None if data_root is None else Path(check_path(data_root, "data_root")).resolve()
         names = registry.job_names()
         once = frozenset(name for name in names if not registry.get(name).resumable)
         work = Work(
@@ -198,17 +197,9 @@ class JobManager:
             InvalidTransition: it has ended, or it is worked on and not resumable.
         """
         row = await self.db.get_job(job_id)
-        running = row is not None and row.status is JobStatus.RUNNING
         name = row.name if row is not None and row.job_type == JobType.TASK else None
-        if (
-            running
-            and name
-            and self.registry.has_job(name)
-            and not self.registry.get(name).resumable
-        ):
-            advice = f"{name} is not resumable: cancel_job() ends it, or it runs to its end"
-            raise InvalidTransition(job_id, TaskStage.RUNNING.name, "paused", advice)
-        done = await self.db.pause_job(job_id)
+        known = self.registry.get(name) if name and self.registry.has_job(name) else None
+        done = await JobHandle(self.db, job_id, known).pause()
         await self.crew.hear(job_id)
         return done
 

@@ -141,7 +141,7 @@ class Pipeline:
         """
         if not self.works:
             raise InvalidInput("the pipeline has no stage; declare one with @pipeline.stage(…)")
-        root = None if data_root is None else Path(check_path(data_root, "data_root"))
+        root = None if data_root is None else Path(check_path(data_root, "data_root")).resolve()
         return Crew(
             db, self.works,
             Terms(

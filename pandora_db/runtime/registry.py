@@ -96,6 +96,9 @@ class Registry:
         Raises:
             InvalidInput: its class is not registered here.
         """
+        given: object = job
+        if isinstance(given, type):
+            raise InvalidInput(f"expected a job, not its class: {given.__name__}(…)", field="job")
         for definition in self._definitions.values():
             if definition.kind is type(job):
                 return definition
@@ -163,10 +166,20 @@ def _define(
 ) -> JobDefinition:
     if not (inspect.isclass(kind) and issubclass(kind, BaseModel)):
         refuse("job", kind, "a pydantic model")
-    if not inspect.iscoroutinefunction(getattr(kind, "run", None)):
+    run: Any = getattr(kind, "run", None)
+    if not inspect.iscoroutinefunction(run):
         raise InvalidInput(
             f"{kind.__name__} has no run; expected `async def run(self, ctx)`", field="run"
         )
+    signature = inspect.signature(run)
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise InvalidInput(
+            f"{kind.__name__}.run{signature} cannot be called with a context: {error}; "
+            "expected `async def run(self, ctx)`",
+            field="run",
+        ) from error
     if lost := transient_without_default(kind):
         raise InvalidInput(
             f"{kind.__name__}.{lost[0]} is left out of the state and has no default; "

@@ -143,7 +143,7 @@ class ClaimEnds(JobStates):
         """
         held = check_claim(claim)
         text = clean_error(error)
-        wait = _wait(retry_in, held.attempt)
+        wait = retry_wait(retry_in, held.attempt)
         most = held.job.max_attempts or self._leases.settings.max_attempts
         call = operation(operation_id)
         told = {"keep_error": False, "error": text, "detail": text, "attempt_left": held.attempt}
@@ -258,7 +258,8 @@ def _back(claim: Claim) -> StageCode:
     return stage_of(code)
 
 
-def _wait(retry_in: object, attempt: int) -> float:
+def retry_wait(retry_in: object, attempt: int) -> float:
+    """Seconds before the attempt after `attempt`: None takes the default, a `Backoff` its own."""
     if retry_in is None:
         retry_in = _BACKOFF
     if isinstance(retry_in, Backoff):

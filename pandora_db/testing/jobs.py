@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pandora_db.errors import ExecutionFailed
 from pandora_db.runtime import REGISTRY, JobManager
 from pandora_db.testing.clock import Clock, run_until_idle
 from pandora_db.testing.databases import new_test_db
@@ -12,7 +14,7 @@ from pandora_db.testing.databases import new_test_db
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pandora_db.runtime import Registry
+    from pandora_db.runtime import Handler, JobContext, Registry
 
 
 async def run_job(
@@ -37,14 +39,36 @@ async def run_job(
         **options: of `JobManager`, such as `data_root`.
 
     Raises:
-        ExecutionFailed: it has failed; the message is its error.
-        Interrupted: it was cancelled.
+        ExecutionFailed: it has failed; the message is its error, the cause what `run` raised last.
+        JobCancelled: it was cancelled.
         TimeoutError: it did not end in time; it was stopped.
         InvalidInput: its class is not registered there, or another bad argument.
     """
     given: dict[str, Any] = {"poll": 0.1, "shutdown_timeout": 2.0, "concurrency": 1, **options}
     async with new_test_db() as db, JobManager(db, registry, **given) as jobs:
+        raised = _watch(jobs)
         handle = await jobs.dispatch(job, max_attempts=max_attempts)
         async with asyncio.timeout(timeout):
             await run_until_idle(jobs, clock=clock)
-            return await handle.result()
+            try:
+                return await handle.result()
+            except ExecutionFailed as error:
+                raise error from raised.get(handle.id)
+
+
+def _watch(jobs: JobManager) -> dict[int, BaseException]:
+    """What the handlers of each job will have raised last."""
+    raised: dict[int, BaseException] = {}
+    for worker in jobs.crew.workers:
+        work = worker.work
+
+        async def handler(ctx: JobContext, call: Handler = work.handler) -> object:
+            raised.pop(ctx.job_id, None)
+            try:
+                return await call(ctx)
+            except Exception as error:
+                raised[ctx.job_id] = error
+                raise
+
+        worker.work = replace(work, handler=handler)
+    return raised

@@ -209,7 +209,7 @@ async def test_a_pipeline_defined_after_init_schema(
 
     with pytest.raises(
         SchemaMissing,
-        match=r"does not know the pipeline Audiobook \(job type 200\) yet: call init_schema\(\)",
+        match=r"does not know the pipeline Audiobook \(job type 200\) yet; call init_schema\(\)",
     ):
         await call(db)
     assert await db.count_jobs() == 1

@@ -38,7 +38,7 @@ async def test_progress_of_every_shape_is_read_back(db: JobDb, told: Progress) -
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "half", True])
 async def test_progress_that_is_none_is_refused(db: JobDb, value: float) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=r"expected a number from 0 to 1: 0\.5 is half$"):
         Progress.percentage(value)
 
 
@@ -114,6 +114,24 @@ async def test_each_job_has_a_folder(db: JobDb, tmp_path: Path) -> None:
     assert (tmp_path / "jobs" / str(job_id) / "part").read_text() == "x"
     row = await run_one(db, handler, retry_in=0)
     assert "data_root" in ((await row_of(db, row.job_id)).error or "")
+
+
+async def test_the_folder_of_a_job_is_absolute_wherever_the_program_goes(
+    db: JobDb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    async def handler(ctx: JobContext) -> None:
+        seen.append(ctx.data_dir)
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    job_id = await db.insert_job(Job(author="mika"))
+    crew = one_stage(handler).running(db, **FAST, data_root="jobs")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    async with crew:
+        await crew.wait_idle()
+    assert seen == [tmp_path.resolve() / "jobs" / str(job_id)]
 
 
 async def test_the_log_of_a_job_is_kept_in_few_writes(

@@ -184,7 +184,10 @@ async def test_an_interruption_that_nobody_asked_for_fails_the_attempt(db: JobDb
     job_id = await db.insert_job(Job(author="mika", max_attempts=1))
     async with one_stage(handler).running(db, **FAST) as crew:
         await crew.wait_idle()
-    assert (await row_of(db, job_id)).status is JobStatus.FAILED
+    row = await row_of(db, job_id)
+    assert row.status is JobStatus.FAILED
+    raised = "(it raised Interrupted: the job was interrupted: pause was asked for)"
+    assert (row.error or "").endswith(f"nobody had asked it to {raised}")
 
 
 async def test_a_worker_cancelled_at_any_moment_keeps_no_job(db: JobDb) -> None:

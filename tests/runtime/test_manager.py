@@ -15,17 +15,17 @@ from pandora_db import (
     ExecutionFailed,
     HandleClosed,
     Hold,
-    Interrupted,
     InvalidInput,
     InvalidTransition,
     Job,
+    JobCancelled,
     JobDb,
     JobStatus,
     JobType,
     NotFound,
     TaskStage,
 )
-from pandora_db.runtime import FileCopyOutput, JobContext, JobManager, Progress, Registry
+from pandora_db.runtime import Cancelled, FileCopyOutput, JobContext, JobManager, Progress, Registry
 from tests.support.handlers import FAST
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
@@ -57,6 +57,22 @@ class Copy(BaseModel):
 class Once(BaseModel):
     async def run(self, _ctx: JobContext) -> None:
         raise OSError("broken")
+
+
+@REGISTRY.job(name="unwanted")
+class Unwanted(BaseModel):
+    async def run(self, _ctx: JobContext) -> Cancelled:
+        return Cancelled("meh")
+
+
+@REGISTRY.job(name="waits")
+class Waits(BaseModel):
+    other: int
+
+    async def run(self, ctx: JobContext) -> object:
+        handle = await JobManager(ctx.db, REGISTRY).handle(self.other)
+        assert handle is not None
+        return await handle.result()
 
 
 @REGISTRY.job(name="wrong")
@@ -130,12 +146,30 @@ async def test_a_running_job_is_cancelled(db: JobDb) -> None:
         handle = await jobs.dispatch(Copy(total=10_000, slow=True))
         await wait_until(lambda: jobs.crew.running)
         assert await jobs.cancel_job(handle.id) is False
-        with pytest.raises(Interrupted):
+        with pytest.raises(JobCancelled, match=f"^job {handle.id} was cancelled$"):
             await handle.result(10)
         with pytest.raises(InvalidTransition):
             await jobs.pause_job(handle.id)
         with pytest.raises(NotFound):
             await jobs.pause_job(999)
+
+
+async def test_a_handle_pauses_resumes_and_cancels_its_job(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=10_000, slow=True))
+        await wait_until(lambda: jobs.crew.running)
+        assert await handle.pause() is False
+        await wait_until(lambda: _is(jobs, handle.id, JobStatus.PAUSED))
+        await handle.resume()
+        await wait_until(lambda: jobs.crew.running)
+        assert await handle.cancel() is False
+        with pytest.raises(JobCancelled):
+            await handle.result(10)
+        with pytest.raises(InvalidTransition):
+            await handle.pause()
+        waiting = await jobs.dispatch(Copy(total=1), delay=60)
+        assert await waiting.pause() is True
+        assert await waiting.cancel() is True
 
 
 async def test_what_was_interrupted_goes_on_when_a_manager_starts(db: JobDb) -> None:
@@ -181,6 +215,24 @@ async def test_a_job_that_is_not_resumable_is_tried_once(db: JobDb) -> None:
     assert (await handle.row()).attempt == 1
 
 
+async def test_the_result_of_a_job_that_cancelled_itself_says_so_and_why(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Unwanted())
+        with pytest.raises(JobCancelled) as cancelled:
+            await handle.result(10)
+    assert str(cancelled.value) == f"job {handle.id} was cancelled: meh"
+    assert (cancelled.value.job_id, cancelled.value.reason) == (handle.id, "meh")
+
+
+async def test_a_job_that_awaits_a_cancelled_one_fails_and_says_so(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        unwanted = await jobs.dispatch(Unwanted())
+        handle = await jobs.dispatch(Waits(other=unwanted.id), max_attempts=1)
+        wrong = f"JobCancelled: job {unwanted.id} was cancelled: meh"
+        with pytest.raises(ExecutionFailed, match=wrong):
+            await handle.result(10)
+
+
 async def test_a_wrong_output_fails_the_job(db: JobDb) -> None:
     async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Wrong())
@@ -219,7 +271,14 @@ async def test_state_of_a_newer_version_fails_the_attempt_and_says_so(db: JobDb)
 
 async def test_what_is_known_is_listed(db: JobDb) -> None:
     jobs = JobManager(db, REGISTRY)
-    assert [kind.name for kind in jobs.list_job_types()] == ["copy", "once", "steady", "wrong"]
+    assert [kind.name for kind in jobs.list_job_types()] == [
+        "copy",
+        "once",
+        "steady",
+        "unwanted",
+        "waits",
+        "wrong",
+    ]
     assert jobs.get_job_schema("copy") is not None
     assert jobs.get_job_schema("index") is None
     assert await jobs.list_jobs() == []
@@ -292,6 +351,8 @@ async def test_the_pause_of_a_running_job_that_is_not_resumable_is_refused(db: J
         before = await db.history(handle.id)
         with pytest.raises(InvalidTransition, match="steady is not resumable"):
             await jobs.pause_job(handle.id)
+        with pytest.raises(InvalidTransition, match="steady is not resumable"):
+            await handle.pause()
         assert await db.history(handle.id) == before
         go.append(True)
         await handle.result(10)

@@ -174,6 +174,14 @@ def test_what_makes_no_job_is_refused(registry: Registry) -> None:
     with pytest.raises(InvalidInput, match="async def run"):
         registry.job(name="idle")(Idle)
 
+    class Alone(BaseModel):
+        async def run(self) -> None: ...
+
+    with pytest.raises(
+        InvalidInput, match=r"Alone\.run\(self\) -> 'None' cannot be called with a c"
+    ):
+        registry.job(name="alone")(Alone)
+
     class Lost(BaseModel):
         connection: object = Field(exclude=True)
 
@@ -184,6 +192,9 @@ def test_what_makes_no_job_is_refused(registry: Registry) -> None:
     assert refused.value.field == "connection"
     with pytest.raises(InvalidInput, match="not registered"):
         registry.serialize_job(Idle())
+    a_class: Any = Strict
+    with pytest.raises(InvalidInput, match=r"expected a job, not its class: Strict\(…\)$"):
+        registry.serialize_job(a_class)
     assert registry.job_names() == ["file_copy", "strict"]
 
 

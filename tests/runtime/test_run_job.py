@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -31,7 +33,13 @@ async def test_the_output_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_failure_is_raised() -> None:
-    with pytest.raises(ExecutionFailed, match="ValueError: negative"):
+    with pytest.raises(ExecutionFailed, match="ValueError: negative") as failed:
         await run_job(Double(number=-1), registry=REGISTRY)
+    cause = failed.value.__cause__
+    assert isinstance(cause, ValueError)
+    assert traceback.extract_tb(cause.__traceback__)[-1].line == 'raise ValueError("negative")'
+    a_class: Any = Double
+    with pytest.raises(InvalidInput, match="not its class"):
+        await run_job(a_class, registry=REGISTRY)
     with pytest.raises(InvalidInput, match="not registered"):
         await run_job(Double(number=1))

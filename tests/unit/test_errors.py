@@ -25,6 +25,7 @@ EXAMPLES: list[PandoraDbError] = [
     errors.WriteRefused("job 5 stayed as it was"),
     errors.OutcomeUnknown(OPERATION, "insert_job"),
     errors.ExecutionFailed("ffmpeg ended", code=1),
+    errors.JobCancelled(5, "not wanted"),
     errors.Interrupted("pause"),
     errors.Serialization("x", field="sources"),
     errors.SchemaMissing("the table jobs is missing"),

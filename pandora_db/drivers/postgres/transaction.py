@@ -22,6 +22,7 @@ from pandora_db.errors import (
     PandoraDbError,
     TransactionAborted,
 )
+from pandora_db.models.checks import type_name
 from pandora_db.sqlfiles import Catalogue
 
 if TYPE_CHECKING:
@@ -216,9 +217,9 @@ def bound(connection: object, queries: Catalogue, target: str) -> PostgresTransa
     if own is None and connection is not None:
         raise InvalidInput("the connection was released to its pool", field="connection")
     if not _is_connection(own):
-        kind = type(connection).__name__
         raise InvalidInput(
-            f"bind() on PostgreSQL takes an asyncpg connection, not {kind}", field="connection"
+            f"bind() on PostgreSQL takes an asyncpg connection, not {type_name(connection)}",
+            field="connection",
         )
     if own.is_closed():
         raise InvalidInput("the connection is closed", field="connection")

@@ -16,6 +16,7 @@ from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result, Worker, plain, plain_cursor
 from pandora_db.drivers.tasks import settle
 from pandora_db.errors import HandleForked, InvalidInput, TransactionAborted
+from pandora_db.models.checks import type_name
 from pandora_db.sqlfiles import Catalogue
 
 T = TypeVar("T")
@@ -236,7 +237,7 @@ def bound(connection: object, queries: Catalogue) -> SqliteTransaction:
 
     if not isinstance(connection, aiosqlite.Connection):
         raise InvalidInput(
-            f"bind() on SQLite takes an aiosqlite.Connection, not {type(connection).__name__}",
+            f"bind() on SQLite takes an aiosqlite.Connection, not {type_name(connection)}",
             field="connection",
         )
     try:
