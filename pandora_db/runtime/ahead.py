@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ class Ahead:
     has none: those would be kept from other workers.
     """
 
-    def __init__(self, most: int, give_back: Callable[[Claim], Awaitable[None]]) -> None:
+    def __init__(
+        self, most: int, give_back: Callable[[Claim], Coroutine[None, None, None]]
+    ) -> None:
         self._most = most
         self._give_back = give_back
-        self._claims: deque[Claim] = deque()
+        self._claims: deque[tuple[float, Claim]] = deque()  # and since when
         self._giving: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._took = float("inf")
@@ -48,17 +50,16 @@ class Ahead:
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Keep them until there are hands."""
-        self._claims.extend(claims)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._claims.extend((now, claim) for claim in claims)
         if self._claims and self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up)
+            self._alarm = loop.call_at(now + _PATIENCE, self._look)
 
     def take(self) -> Claim | None:
         """The next that still counts."""
         while self._claims:
-            claim = self._claims.popleft()
-            if not self._claims and self._alarm is not None:
-                self._alarm.cancel()
-                self._alarm = None
+            _, claim = self._claims.popleft()
             if not claim.lost:
                 return claim
         return None
@@ -69,6 +70,18 @@ class Ahead:
         if self._giving:
             await asyncio.wait(self._giving)
 
+    def _look(self) -> None:
+        """Whether the one that came first has waited too long; those behind it may have just come."""
+        self._alarm = None
+        if not self._claims:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._claims[0][0] + _PATIENCE
+        if due <= loop.time():
+            self._give_up()
+        else:
+            self._alarm = loop.call_at(due, self._look)
+
     def _give_up(self) -> None:
         """All of them: the hands have found something longer to do."""
         if self._alarm is not None:
@@ -76,9 +89,7 @@ class Ahead:
             self._alarm = None
         self._took = float("inf")
         while self._claims:
-            giving = asyncio.ensure_future(self._back(self._claims.popleft()))
+            _, claim = self._claims.popleft()
+            giving = asyncio.ensure_future(self._give_back(claim))
             self._giving.add(giving)
             giving.add_done_callback(self._giving.discard)
-
-    async def _back(self, claim: Claim) -> None:
-        await self._give_back(claim)

@@ -164,18 +164,17 @@ class Crew:
             worker.cut()
         await self._ended_by(began + most * (_ASKED + _CUT))
         await self._ended_by(began + most)
-        tasks = self._tasks()
         for worker in self.workers:
             worker.leave()
-        if tasks:
+        if tasks := self._tasks():
             await asyncio.wait(tasks)
         self._requests.stop()
 
     def _claims(self) -> list[Claim]:
-        return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]
+        return [attempt.claim for worker in self.workers for attempt in worker.attempts]
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for worker in self.workers for task in worker.attempts]
+    def _tasks(self) -> list[asyncio.Task[object]]:
+        return [attempt.task for worker in self.workers for attempt in worker.attempts]
 
     async def _ended_by(self, when: float) -> None:
         loop = asyncio.get_running_loop()

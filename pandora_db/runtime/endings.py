@@ -13,6 +13,7 @@ from pandora_db.codecs.claim import ending
 from pandora_db.codecs.json_text import Json
 from pandora_db.errors import (
     ConnectionFailed,
+    InsideTransaction,
     InvalidInput,
     InvalidTransition,
     LeaseLost,
@@ -47,46 +48,67 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
     """Write what an outcome means for the job; None gives it back.
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
+
+    Raises:
+        InsideTransaction: this task is in an open transaction of the handle; nothing was written.
     """
-    if isinstance(outcome, Done):
+    end = _end_of(db, claim, outcome, work)
+    call: UUID | None = None
+    pause = _FIRST
+    while not claim.lost:
         try:
-            await _write(claim, _done(db, claim, outcome, work))
-        except InvalidInput as error:  # an output that cannot be kept; it will be no better
-            refusal = Fail(f"the handler returned what cannot be kept: {error}", final=True)
-            await _write(claim, _fail(db, claim, refusal, work))
-    elif isinstance(outcome, Fail):
-        await _write(claim, _fail(db, claim, outcome, work))
-    elif isinstance(outcome, Snooze):
+            await end(call)
+            break
+        except LeaseLost as error:
+            log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
+            claim.lose(error.reason)
+        except InvalidInput as error:
+            if not isinstance(outcome, Done):
+                raise
+            # An output that cannot be kept; it will be no better.
+            outcome = Fail(f"the handler returned what cannot be kept: {error}", final=True)
+            end = _end_of(db, claim, outcome, work)
+        except InsideTransaction:
+            raise
+        except _PASSING as error:
+            if isinstance(error, OutcomeUnknown):
+                call = error.operation_id
+            if pause == _FIRST:
+                log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MOST)
+        except PandoraDbError as error:
+            log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
+            break
+    if isinstance(outcome, Cancelled):
+        await _cancel_children(db, claim)
+
+
+def _end_of(db: Store, claim: Claim, outcome: Outcome | None, work: Work) -> End:
+    """The call that writes it; given the operation id of a call before, it repeats that."""
+    if isinstance(outcome, Done):
+        output: Any = plain_output(outcome.output)
+        kind, file = outcome.kind, outcome.file
+        return lambda call: db.finish_job(
+            claim, work.after, output=output, output_kind=kind, output_file=file, operation_id=call
+        )
+    if isinstance(outcome, Fail):
+        failed = outcome
+        wait = work.retry_in if failed.retry_in is None else failed.retry_in
+        return lambda call: db.fail_job(
+            claim, failed.error, retry_in=wait, final=failed.final, operation_id=call
+        )
+    if isinstance(outcome, Snooze):
         seconds = outcome.seconds
-        await _write(claim, lambda call: db.snooze_job(claim, seconds, operation_id=call))
-    elif isinstance(outcome, Cancelled):
+        return lambda call: db.snooze_job(claim, seconds, operation_id=call)
+    if isinstance(outcome, Cancelled):
         stage = ending(work.working, StageKind.CANCELLED)
         reason: Json = None if outcome.reason is None else {"reason": outcome.reason}
         kind = None if reason is None else "cancelled"
-        await _write(
-            claim,
-            lambda call: db.finish_job(
-                claim, stage, output=reason, output_kind=kind, operation_id=call
-            ),
+        return lambda call: db.finish_job(
+            claim, stage, output=reason, output_kind=kind, operation_id=call
         )
-        await _cancel_children(db, claim)
-    else:
-        await _write(claim, lambda call: db.release_job(claim, operation_id=call))
-
-
-def _done(db: Store, claim: Claim, outcome: Done, work: Work) -> End:
-    output: Any = plain_output(outcome.output)
-    return lambda call: db.finish_job(
-        claim, work.after, output=output, output_kind=outcome.kind, output_file=outcome.file,
-        operation_id=call,
-    )  # fmt: skip
-
-
-def _fail(db: Store, claim: Claim, outcome: Fail, work: Work) -> End:
-    wait = work.retry_in if outcome.retry_in is None else outcome.retry_in
-    return lambda call: db.fail_job(
-        claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
-    )
+    return lambda call: db.release_job(claim, operation_id=call)
 
 
 async def _cancel_children(db: Store, claim: Claim) -> None:
@@ -99,28 +121,3 @@ async def _cancel_children(db: Store, claim: Claim) -> None:
                 await db.cancel_job(child.job_id)
     except PandoraDbError as error:
         log.warning("the children of job %d were not cancelled: %s", claim.job_id, error)
-
-
-async def _write(claim: Claim, end: End) -> None:
-    call: UUID | None = None
-    pause = _FIRST
-    while not claim.lost:
-        try:
-            await end(call)
-        except LeaseLost as error:
-            log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
-            claim.lose(error.reason)
-        except InvalidInput:
-            raise
-        except _PASSING as error:
-            if isinstance(error, OutcomeUnknown):
-                call = error.operation_id
-            if pause == _FIRST:
-                log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _MOST)
-        except PandoraDbError as error:
-            log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
-            return
-        else:
-            return
