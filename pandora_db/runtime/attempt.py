@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
 from pandora_db.models.status import Hold
@@ -14,7 +14,7 @@ from pandora_db.runtime.endings import end_claim
 from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
@@ -143,9 +143,7 @@ class Attempt:
                 self._settled = True
             except Exception as error:  # noqa: BLE001 - it is tried once more
                 # Such as InsideTransaction: the handler has left one open.
-                log.debug(
-                    "the end of job %d is written in another task: %r", self.claim.job_id, error
-                )
+                log.debug("the end of job %d: %r; once more", self.claim.job_id, error)
         return value
 
     def _handler_ended(self, task: asyncio.Task[object]) -> None:
@@ -170,15 +168,15 @@ class Attempt:
         except Exception:
             log.exception("a worker failed on job %d; its lease runs out", self.claim.job_id)
 
-    async def _write(self) -> None:
+    def _write(self) -> Coroutine[Any, Any, None]:
         """Write what the handler told last, and what its outcome means."""
-        claim = self.claim
         if self._ctx.has_told:
-            await self._ctx.close(lost=claim.lost)
-        if claim.lost:
-            log.info("job %d: %s", claim.job_id, claim.error())
-        else:
-            await end_claim(self._db, claim, self.outcome, self._work)
+            return self._write_all()
+        return end_claim(self._db, self.claim, self.outcome, self._work)
+
+    async def _write_all(self) -> None:
+        await self._ctx.close(lost=self.claim.lost)
+        await end_claim(self._db, self.claim, self.outcome, self._work)
 
     def _hear(self) -> None:
         """Not at once: the handler itself may have met the news, in a step that goes on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db")
 
-End = Callable[[UUID | None], Awaitable[Any]]
 _PASSING = (
     ConnectionFailed, LockTimeout, OutcomeUnknown, PoolTimeout, StatementTimeout, StorageError,
     TransactionAborted,
@@ -52,12 +51,13 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
     Raises:
         InsideTransaction: this task is in an open transaction of the handle; nothing was written.
     """
-    end = _end_of(db, claim, outcome, work)
+    if claim.lost:
+        log.info("job %d: %s", claim.job_id, claim.error())
     call: UUID | None = None
     pause = _FIRST
     while not claim.lost:
         try:
-            await end(call)
+            await _write(db, claim, outcome, work, call)
             break
         except LeaseLost as error:
             log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
@@ -67,9 +67,6 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
                 raise
             # An output that cannot be kept; it will be no better.
             outcome = Fail(f"the handler returned what cannot be kept: {error}", final=True)
-            end = _end_of(db, claim, outcome, work)
-        except InsideTransaction:
-            raise
         except _PASSING as error:
             if isinstance(error, OutcomeUnknown):
                 call = error.operation_id
@@ -78,37 +75,37 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
             await asyncio.sleep(pause)
             pause = min(2 * pause, _MOST)
         except PandoraDbError as error:
+            if isinstance(error, InsideTransaction):
+                raise
             log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
             break
     if isinstance(outcome, Cancelled):
         await _cancel_children(db, claim)
 
 
-def _end_of(db: Store, claim: Claim, outcome: Outcome | None, work: Work) -> End:
-    """The call that writes it; given the operation id of a call before, it repeats that."""
+def _write(
+    db: Store, claim: Claim, outcome: Outcome | None, work: Work, call: UUID | None
+) -> Coroutine[Any, Any, object]:
+    """The call that writes it; `call` is the operation id of one before, which is repeated."""
     if isinstance(outcome, Done):
         output: Any = plain_output(outcome.output)
-        kind, file = outcome.kind, outcome.file
-        return lambda call: db.finish_job(
-            claim, work.after, output=output, output_kind=kind, output_file=file, operation_id=call
-        )
+        return db.finish_job(
+            claim, work.after, output=output, output_kind=outcome.kind, output_file=outcome.file,
+            operation_id=call,
+        )  # fmt: skip
     if isinstance(outcome, Fail):
-        failed = outcome
-        wait = work.retry_in if failed.retry_in is None else failed.retry_in
-        return lambda call: db.fail_job(
-            claim, failed.error, retry_in=wait, final=failed.final, operation_id=call
+        wait = work.retry_in if outcome.retry_in is None else outcome.retry_in
+        return db.fail_job(
+            claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
         )
     if isinstance(outcome, Snooze):
-        seconds = outcome.seconds
-        return lambda call: db.snooze_job(claim, seconds, operation_id=call)
+        return db.snooze_job(claim, outcome.seconds, operation_id=call)
     if isinstance(outcome, Cancelled):
         stage = ending(work.working, StageKind.CANCELLED)
         reason: Json = None if outcome.reason is None else {"reason": outcome.reason}
         kind = None if reason is None else "cancelled"
-        return lambda call: db.finish_job(
-            claim, stage, output=reason, output_kind=kind, operation_id=call
-        )
-    return lambda call: db.release_job(claim, operation_id=call)
+        return db.finish_job(claim, stage, output=reason, output_kind=kind, operation_id=call)
+    return db.release_job(claim, operation_id=call)
 
 
 async def _cancel_children(db: Store, claim: Claim) -> None:

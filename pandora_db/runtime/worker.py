@@ -56,6 +56,7 @@ class Worker:
         self._hands = Hands(work.concurrency, self.bell.ring)
         most = 0 if work.limits is not None else 2 * work.concurrency
         self._ahead = Ahead(most, self._give_back)
+        self._when_ended = self._ended  # one object for all attempts
         self._left: set[asyncio.Task[object]] = set()
         self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop
         self._loop: asyncio.Task[None] | None = None
@@ -183,7 +184,7 @@ class Worker:
 
     def _begin(self, claim: Claim) -> None:
         hand = Hand(self._hands)
-        self.attempts.add(Attempt(self._db, claim, self.work, self._terms, hand, self._ended))
+        self.attempts.add(Attempt(self._db, claim, self.work, self._terms, hand, self._when_ended))
 
     def _ended(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
