@@ -54,7 +54,6 @@ class JobContext(Telling):
         self._checkpoint_every = checkpoint_every
         self._data_root = data_root
         self._reason: str | None = None
-        self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
 
     # Made when they are needed: a short job needs none of them.
@@ -62,6 +61,13 @@ class JobContext(Telling):
     @cached_property
     def _family(self) -> Family:
         return Family(self.db, self.claim, self._hand)
+
+    @cached_property
+    def _asked(self) -> asyncio.Event:
+        asked = asyncio.Event()
+        if self._reason is not None:
+            asked.set()
+        return asked
 
     @cached_property
     def _checkpoints(self) -> Checkpointing:

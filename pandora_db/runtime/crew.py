@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.data_dirs import DataDirs
@@ -168,10 +168,9 @@ class Crew:
             worker.cut()
         await self._ended_by(began + most * (_ASKED + _CUT))
         await self._ended_by(began + most)
-        tasks = self._tasks()
         for worker in self.workers:
             worker.leave()
-        if tasks:
+        if tasks := self._tasks():
             await asyncio.wait(tasks)
         self._requests.stop()
 
@@ -179,10 +178,10 @@ class Crew:
         return [claim for worker in self.workers for claim in worker.claims]
 
     def _claims(self) -> list[Claim]:
-        return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]
+        return [attempt.claim for worker in self.workers for attempt in worker.attempts]
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for worker in self.workers for task in worker.attempts]
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for worker in self.workers for task in worker.tasks]
 
     async def _ended_by(self, when: float) -> None:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,11 @@ class Telling:
         self._told: Reporter | None = None
 
     @property
+    def has_told(self) -> bool:
+        """Whether anything was told."""
+        return self._told is not None
+
+    @property
     def _reporter(self) -> Reporter:
         """Made when something is told, which may be in a thread: a short job tells nothing."""
         if self._told is None:
