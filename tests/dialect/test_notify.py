@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pandora_db import JobDb, Stage
+from pandora_db import JobDb, Limits, NotFound, Stage
 from pandora_db.drivers.postgres import bell
 from pandora_db.drivers.postgres.notifier import channel, makes_events, read, written
 from pandora_db.sqlfiles import Catalogue
@@ -78,6 +78,30 @@ async def test_commits_of_another_handle_are_heard(url: str) -> None:
             )]  # fmt: skip
             assert sorted(await take(watch, len(ids))) == sorted(ids)
             await asyncio.sleep(0.1)
+
+
+async def test_who_wrote_nothing_notifies_nobody(url: str) -> None:
+    async with JobDb.open(url, sweep=None) as db:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f'LISTEN "{channel("public")}"')
+
+            async def heard() -> int:
+                await asyncio.sleep(0.2)
+                return len(list(connection.notifies(timeout=0.2)))
+
+            async with db.transaction() as tx:
+                await tx.get_queue_length()
+            with pytest.raises(NotFound):
+                async with db.transaction() as tx:
+                    await tx.insert_job(make_job())
+                    await tx.archive_job(404)
+            limits = Limits(stage=1)
+            assert await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limits=limits) == []
+            assert await heard() == 0
+
+            async with db.transaction() as tx:
+                await tx.insert_job(make_job())
+            assert await heard() == 1
 
 
 @pytest.mark.usefixtures("no_poll")
