@@ -95,8 +95,4 @@ def _line(value: object) -> tuple[int, int, str]:
         refuse("lines", value, "several LogLine(message, level, age)")
     age = check_seconds(cast("object", value.age), "age")
     level = check_int(value.level, "level", 0, MAX_LEVEL)
-    text = clean_error(value.message, "message")
-    if len(text) > MAX_LOG:
-        mark = f" … (cut; {len(text)} characters in all)"
-        text = text[: MAX_LOG - len(mark)] + mark
-    return round(age * 1000), level, text
+    return round(age * 1000), level, clean_error(value.message, "message", MAX_LOG)

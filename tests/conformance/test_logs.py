@@ -80,11 +80,11 @@ async def test_append_logs_keeps_the_newest_lines_of_each_job(db: JobDb, raw: Ra
         "SELECT count(*), min(seq), max(seq) FROM job_logs WHERE job_id = %s", claim.job_id
     ) == [(1000, 1501, 2500)]
     assert said(await db.logs(other.job_id)) == [(1, "stays")]
-    await db.append_logs(claim, [LogLine("x" * 10_000)], after=last + 400)  # 400 were let go
+    await db.append_logs(claim, [LogLine("x" * 100_000)], after=last + 400)  # 400 were let go
     found = await db.logs(claim.job_id, limit=5000)
     assert (found[0].seq, found[-1].seq) == (1902, 2901)
     assert len(found[-1].message) == 4096
-    assert found[-1].message.endswith("(cut; 10000 characters in all)")
+    assert found[-1].message.endswith("(cut; 100000 characters in all)")
 
 
 async def test_append_logs_of_a_claim_that_is_over_writes_nothing(db: JobDb, raw: Raw) -> None:
