@@ -1,7 +1,7 @@
 """The caps on what may be stored, the same on every dialect.
 
 Text is counted in characters, JSON in bytes of UTF-8. One value above its cap is refused with
-`InvalidInput` before any SQL runs; only an error text is cut instead (`MAX_ERROR`).
+`InvalidInput` before any SQL runs; only an error text and a log line are cut instead.
 """
 
 from __future__ import annotations

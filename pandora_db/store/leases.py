@@ -7,13 +7,14 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import ref
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Row
-from pandora_db.errors import InvalidInput
+from pandora_db.errors import InvalidInput, LeaseLost
 from pandora_db.models.job_type import JobType
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import ClaimCursor
@@ -101,6 +102,16 @@ class Leases:
                 self.asked(claim, Hold(hold))
                 kept.append(claim)
         return kept
+
+    @contextmanager
+    def noting_loss(self, claim: HeldClaim | None) -> Generator[None]:
+        """Note it when the block meets `LeaseLost`; without a claim, nothing."""
+        try:
+            yield
+        except LeaseLost as error:
+            if claim is not None:
+                self.lost(claim, error.reason)
+            raise
 
     def held(self) -> list[HeldClaim]:
         """The claims to renew, ordered by job; may be called from any thread."""

@@ -8,17 +8,17 @@ from typing import Any, cast
 
 from pandora_db.codecs.checks import check_id, check_int, check_limit, clean_error
 from pandora_db.codecs.claim import check_seconds
-from pandora_db.errors import InvalidInput, LeaseLost
+from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
 from pandora_db.models.claim import Claim
 from pandora_db.models.limits import MAX_ID, MAX_LOG, MAX_LOGS
 from pandora_db.models.log import MAX_LEVEL, JobLog, LogLine
-from pandora_db.store.claim_ends import deleted, refused
-from pandora_db.store.held_claim import HeldClaim, check_claim
-from pandora_db.store.job_states import JobState, JobStates
+from pandora_db.store.held_claim import check_claim
+from pandora_db.store.refusals import why_refused
+from pandora_db.store.repository import Repository
 
 
-class Logs(JobStates):
+class Logs(Repository):
     """Part of `Store`."""
 
     async def append_logs(
@@ -57,11 +57,9 @@ class Logs(JobStates):
             "job_id": held.job_id, "token": held.token, "after": after,
             "lines": json.dumps(listed), "oldest": last - MAX_LOGS,
         }  # fmt: skip
-        if await self._session.write("append_logs", args, held.job_id) is None:
-            error = await self._why_not(held)
-            if isinstance(error, LeaseLost):
-                self._leases.lost(held, error.reason)
-            raise error
+        with self._leases.noting_loss(held):
+            if await self._session.write("append_logs", args, held.job_id) is None:
+                raise await why_refused(self._session, held)
         return last
 
     async def logs(self, job_id: int, *, after: int = 0, limit: int = 100) -> list[JobLog]:
@@ -81,12 +79,6 @@ class Logs(JobStates):
             "limit": check_limit(limit),
         }
         return [JobLog(job_id, *row) for row in await self._session.read("logs", args)]
-
-    async def _why_not(self, claim: HeldClaim) -> Exception:
-        rows = await self._session.read(
-            "find_state", {"job_id": claim.job_id, "operation_id": None}
-        )
-        return refused(claim, JobState._make(rows[0])) if rows else deleted(claim)
 
 
 def _line(value: object) -> tuple[int, int, str]:
