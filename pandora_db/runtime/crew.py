@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.data_dirs import DataDirs
 from pandora_db.runtime.requests import Requests
@@ -146,16 +147,7 @@ class Crew:
 
     async def stop(self) -> None:
         """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""
-        ending = asyncio.ensure_future(self._stop())
-        cancelled = False
-        while not ending.done():
-            try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-        ending.result()
+        await finish(self._stop())
 
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,14 +7,13 @@ from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pandora_db.models.status import JobStatus
+from pandora_db.models.status import ENDED
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.event import EventKind
     from pandora_db.models.job_row import JobRow
 
-ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 _SURE = 30.0
 """Seconds after which all are looked at, whatever was heard."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pandora_db.errors import ExecutionFailed, InvalidTransition, JobCancelled, NotFound
 from pandora_db.models.stage import TaskStage
-from pandora_db.models.status import JobStatus
-from pandora_db.runtime.following import ENDED, wait_ended
+from pandora_db.models.status import ENDED, JobStatus
+from pandora_db.runtime.following import wait_ended
 from pandora_db.runtime.progress import Progress
 
 if TYPE_CHECKING:

@@ -255,7 +255,7 @@ class Lookout:
             self.resting = True
             self._rung.clear()
             await self._rung.wait()
-            self._attend()
+            self._tell_attendants()
             if not self._awaited:
                 self.mark = ""  # something went by unread
         self.resting = False
@@ -267,7 +267,7 @@ class Lookout:
             for seeker in self.seekers:
                 seeker.call()
             self._tell_followers(None)
-            self._attend()
+            self._tell_attendants()
             return False
         lower = self.mark
         if not (self._watches or self._followers):
@@ -285,7 +285,7 @@ class Lookout:
             if seen is None or any(one.event.stage in seeker.stages for one in seen):
                 seeker.call()
         self._tell_followers(seen)
-        self._attend()
+        self._tell_attendants()
         return True
 
     def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
@@ -311,10 +311,10 @@ class Lookout:
                 if not seeker.stages.isdisjoint(found):
                     seeker.call()
             self._tell_followers(None)  # who came while this was read, and passed over since
-            self._attend()
+            self._tell_attendants()
         return bool(anything)
 
-    def _attend(self) -> None:
+    def _tell_attendants(self) -> None:
         """Call those who attend, now or when the last time is long enough ago."""
         if not self._attendants or self._attending is not None:
             return

@@ -20,8 +20,8 @@ from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import ClaimCursor
 from pandora_db.store.held_claim import HeldClaim
 
-_CURSORS = 100
-_SOON = 4
+_CURSORS = 100  # sets of filters whose place in the queue is kept
+_LATE = 4  # when this part of what a lease outlasts a heartbeat by is gone, it is renewed at once
 _TIDY = 256
 """Claims, at least, that are added before those that are over are let go."""
 
@@ -294,4 +294,4 @@ class OwnPendingLeases(PendingLeases):
     def _late(self, claim: HeldClaim) -> bool:
         """Whether much of its lease has passed in the transaction, where nobody could renew it."""
         spare = claim.lease - self.settings.heartbeat
-        return claim.alive and time.monotonic() - self._began > spare / _SOON
+        return claim.alive and time.monotonic() - self._began > spare / _LATE
