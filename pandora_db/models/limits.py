@@ -30,6 +30,9 @@ MAX_LOG = 4_096
 MAX_LOGS = 1_000
 """Log lines that are kept of each job: the newest."""
 
+MAX_SKIPPED = 2**31 - 1
+"""Log lines that one call may leave out."""
+
 MAX_JSON = 1_048_576
 MAX_JSON_DEPTH = 64
 MAX_JSON_FLOAT = 1e16
