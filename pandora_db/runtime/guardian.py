@@ -8,9 +8,10 @@ it is tied to the thread that started the program, and reaches none of its child
 A program is started as it is, and its group is known only then. For the moment in between the
 guardian knows the pipes that the program is given: it kills the group of whoever holds one as its
 output or error output. That child has them by the time that the guardian hears of our end, since
-until it is the program it holds our end of the guardian's pipe too. It takes Linux's /proc; on
-other systems a program whose worker is killed in this moment, some turns of the event loop, goes
-on, as it does on Linux if the first thing it does is to put both pipes away.
+until it is the program it holds our end of the guardian's pipe too; not so under uvloop, whose
+child lets go of that first, and for which the guardian looks again a second later. It takes Linux's
+/proc; on other systems a program whose worker is killed in this moment, some turns of the event
+loop, goes on, as it does on Linux if the first thing it does is to put both pipes away.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ trap '' HUP INT QUIT TERM
         esac
     done
     case $groups in *pipe:*)
-        ls -n /proc/[0-9]*/fd/[12] 2>/dev/null | while read -r line; do
-            pipe=${line##* -> pipe:[}
-            case $groups in *" pipe:${pipe%]} "*)
-                pid=${line##* /proc/}
-                kill -s KILL -- "-${pid%%/*}"
-            esac
+        for seconds in 0 1; do
+            sleep "$seconds"
+            ls -n /proc/[0-9]*/fd/[12] 2>/dev/null | while read -r line; do
+                pipe=${line##* -> pipe:[}
+                case $groups in *" pipe:${pipe%]} "*)
+                    pid=${line##* /proc/}
+                    kill -s KILL -- "-${pid%%/*}"
+                esac
+            done
         done
     esac
 } &
