@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pandora_db.db import internals
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.data_dirs import DataDirs
@@ -50,7 +51,7 @@ class Crew:
         self._begun = False
         self._retention: Retention | None = None
         if terms.data_root is not None and terms.keep_data is not None:
-            dirs = DataDirs(terms.data_root, db._leases.origin)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            dirs = DataDirs(terms.data_root, internals(db).leases.origin)
             self._retention = Retention(db, dirs, terms.keep_data)
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
@@ -65,8 +66,9 @@ class Crew:
         with suppress(PandoraDbError):  # the workers meet it too, and say so
             await self._count_elsewhere("they come here if their leases run out")
         for worker in self.workers:
-            # No method for users of the handle; polling goes on beside it.
-            worker.start(self.db._seek([worker.work.waiting], worker.bell.ring))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            # Polling goes on beside it.
+            lookout = internals(self.db).lookout
+            worker.start(lookout.seek([worker.work.waiting], worker.bell.ring))
         self._requests.start()
         if self._retention is not None:
             self._retention.start()

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pandora_db.db import internals
 from pandora_db.models.status import ENDED
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
         changed.add(job_id)
         rung.set()
 
-    # No method for users of the handle, who have `watch`.
-    follow, check = db._follow, db._check_follow  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    undo = [follow(job_id, partial(heard, job_id)) for job_id in left]
+    lookout = internals(db).lookout
+    undo = [lookout.follow(job_id, partial(heard, job_id)) for job_id in left]
     try:
         while left:
             looked = left & changed
@@ -56,7 +56,7 @@ async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
                         await rung.wait()
                 except TimeoutError:
                     changed |= left
-                check()
+                lookout.check()
     finally:
         for call in undo:
             call()

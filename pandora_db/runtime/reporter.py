@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from pandora_db.db import internals
 from pandora_db.errors import LeaseLost, OutcomeUnknown, PandoraDbError
 from pandora_db.models.limits import MAX_LOGS
 from pandora_db.models.log import LogLine
@@ -141,7 +142,7 @@ class Reporter:
                 self._claim, progress=progress.fraction, current_step=progress.step,
                 progress_data=data,
             )  # fmt: skip
-            self._db._tell(self._claim.job_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            internals(self._db).lookout.tell(self._claim.job_id)
         except LeaseLost as error:
             self._claim.lose(error.reason)
         except PandoraDbError as error:  # the next one may get through; the last is told nowhere

@@ -76,6 +76,7 @@ class Lookout:
         A job whose time comes later (`not_before`, a retry with a delay) is told of when it is put
         off, not when it is due.
         """
+        self.driver.guard.check("seek")
         self._start()
         seeker = Seeker(self, frozenset(stages), call)
         self.seekers.append(seeker)
@@ -87,6 +88,7 @@ class Lookout:
         Each that is committed from now on; with None where it cannot be said which there were,
         and when the handle is closed: `check` then raises.
         """
+        self.driver.guard.check("follow")
         self._start()
         self._followers.setdefault(job_id, []).append(call)
         if self.resting:
@@ -95,6 +97,7 @@ class Lookout:
 
     def attend(self, call: Callable[[], None]) -> Callable[[], None]:
         """Have `call` called when something may have happened, a few times a second at most."""
+        self.driver.guard.check("attend")
         self._start()
         self._attendants.append(call)
         return partial(self._leave_off, call)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pandora_db import JobDb, Stage
+from pandora_db.db import internals
 from pandora_db.runtime.following import wait_ended
 from pandora_db.testing import make_job
 
@@ -17,7 +18,7 @@ async def test_an_end_that_is_read_while_somebody_begins_to_wait_is_heard(
 ) -> None:
     job_id = await db.insert_job(make_job())
     looked = asyncio.Event()
-    seeker = db._seek([Stage.QUEUED], looked.set)
+    seeker = internals(db).lookout.seek([Stage.QUEUED], looked.set)
     await looked.wait()  # the reader has begun
     await asyncio.sleep(0.1)
     reading, go = asyncio.Event(), asyncio.Event()
