@@ -27,6 +27,7 @@ from pandora_db.services.watch import Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
+from pandora_db.store.pending_leases import OwnPendingLeases, PendingLeases
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -198,7 +199,7 @@ class JobDb(Store):
             TransactionAborted: PostgreSQL gave it up (deadlock); run it again.
             OutcomeUnknown: the connection was lost at the commit, and did not come back in time.
         """
-        leases = self._leases.pending()
+        leases = OwnPendingLeases(self._leases)
         unit: Unit | None = None
         try:
             async with self._driver.unit() as unit:
@@ -215,7 +216,7 @@ class JobDb(Store):
         Raises:
             InvalidInput: the connection is of the other dialect, closed, or in no transaction.
         """
-        return Store(self._driver.bind(connection), self._leases.bound())
+        return Store(self._driver.bind(connection), PendingLeases(self._leases))
 
     def watch(
         self, *, job_id: int | None = None, guild_id: int | None = None, after: str | None = None
@@ -261,7 +262,7 @@ class Internals(NamedTuple):
 
 def internals(db: JobDb) -> Internals:
     """For `pandora_db.runtime` and `pandora_db.testing`; users of the handle have `watch`."""
-    return Internals(db._driver, db._leases, db._lookout)  # noqa: SLF001 - one of us
+    return Internals(db._driver, db._leases, db._lookout)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from pandora_db.drivers.base import Driver, Row
+from pandora_db.drivers.base import Driver
 from pandora_db.errors import (
     ConnectionFailed,
     HandleClosed,
@@ -24,10 +24,9 @@ from pandora_db.errors import (
     PoolTimeout,
     StatementTimeout,
     TransactionAborted,
-    UnknownCode,
 )
-from pandora_db.models.cursor import EventPlace
-from pandora_db.models.event import EventKind, JobEvent
+from pandora_db.models.event import EventKind
+from pandora_db.services.seen import Seen, decode
 
 if TYPE_CHECKING:
     from pandora_db.services.watch import Watch
@@ -41,14 +40,6 @@ WINDOW = 1000
 PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
 SOON, LATER = 0.05, 1.0  # seconds between the attempts to reach a database that is away
 _ATTENTIVE = 0.2  # seconds between two calls of those who attend
-
-
-class Seen(NamedTuple):
-    """An event with the guild of its job and its place in a window."""
-
-    event: JobEvent
-    guild_id: int | None
-    place: EventPlace
 
 
 class Lookout:
@@ -358,16 +349,6 @@ class Seeker:
         if self in self._lookout.seekers:
             self._lookout.seekers.remove(self)
         self._lookout.ring()
-
-
-def decode(row: Row) -> Seen:
-    """A row of `watch_events`."""
-    job_id, values = row[0], row[1:10]
-    try:
-        event = JobEvent.decode(job_id, values)
-    except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
-        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
-    return Seen(event, row[10], (row[11], job_id, row[12], event.seq))
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:

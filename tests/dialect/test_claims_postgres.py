@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-import pytest
 
 from pandora_db import JobDb, Limits, Stage
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.databases import PostgresDatabases
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
 
 
 async def test_limited_claims_pass_over_a_job_that_somebody_changes(url: str) -> None:

@@ -17,20 +17,11 @@ from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pandora_db import Watch
-    from tests.support.databases import PostgresDatabases
 
 LISTENER = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^LISTEN'"
 )
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
 
 
 @pytest.fixture

@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pandora_db import JobEvent, Watch
-    from tests.support.databases import PostgresDatabases
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
 
 
 async def take(watch: Watch, count: int) -> list[JobEvent]:

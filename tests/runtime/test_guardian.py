@@ -149,17 +149,16 @@ async def test_a_guardian_that_was_killed_is_replaced(
         await asyncio.wait_for(sleeping, 5)
 
 
-async def test_a_child_process_that_was_forked_leaves_the_guardian_to_its_parent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    mine = Guardian()
-    monkeypatch.setattr("pandora_db.runtime.process_group.GUARDIAN", mine)
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+async def test_a_child_process_that_was_forked_leaves_the_guardian_to_its_parent() -> None:
     await run_process("true")
-    assert mine._pipe is not None
-    mine.forget()
-    assert mine._pipe is None
+    assert guardian.GUARDIAN._pipe is not None
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if guardian.GUARDIAN._pipe is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert guardian.GUARDIAN._pipe is not None
     assert (await run_process("echo", "again")).tail == ("again",)
-    mine.forget()
 
 
 async def test_where_there_is_no_shell_programs_run_unguarded(
