@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 from pandora_db.codecs.checks import check_int, check_progress
@@ -35,6 +37,8 @@ def progress_bar(fraction: float, width: int = 20) -> str:
 def render_job(job: JobRow, position: int | None = None, *, width: int = 20) -> str:
     """The lines of a message about a job: what it does, how far it is, how it ended.
 
+    Of one that waits for its next attempt, or for its time, they say when that is.
+
     Args:
         job: the job as it is stored.
         position: where it stands in the queue, as `queue_position` says; None leaves that out.
@@ -46,6 +50,10 @@ def render_job(job: JobRow, position: int | None = None, *, width: int = 20) -> 
     """
     status, name = job.status, f"**Job {job.job_id}**"
     if status is JobStatus.QUEUED:
+        if job.not_before is not None and job.not_before > time.time():
+            # Discord shows it as "in 2 minutes", and counts on by itself.
+            then = f"<t:{math.ceil(job.not_before)}:R>"
+            return f"{name} is tried again {then}" if job.attempt else f"{name} goes on {then}"
         return f"{name} is queued" + ("" if position is None else f": you are {ordinal(position)}")
     if status is JobStatus.COMPLETED:
         return f"{name} is done"

@@ -87,7 +87,7 @@ class JobRow(NamedTuple):
 
     def __str__(self) -> str:
         words = [f"job {self.job_id}", f"by {self.author}", stage_name(self.ready)]
-        if self.progress is not None:
+        if self.progress is not None and not _is_past(self.ready, self.attempt):
             words.append(f"{self.progress:.0%}")
         if self.hold:
             words.append(_held(self.ready, self.hold))
@@ -97,6 +97,17 @@ class JobRow(NamedTuple):
             first = self.error.partition("\n")[0]
             words.append(first if len(first) <= _SHOWN else f"{first[:_SHOWN]}…")
         return " · ".join(words)
+
+
+def _is_past(stage: int, attempt: int) -> bool:
+    """Whether the progress is that of an earlier stage, kept until the next one tells its own."""
+    info = STAGES.get(stage)
+    if info is None or info.kind is not StageKind.WAITING or attempt:
+        return info is not None and info.kind is StageKind.DONE
+    return any(
+        one.pipeline == info.pipeline and one.kind is StageKind.WORKING and one.code < stage
+        for one in STAGES.values()
+    )
 
 
 def _held(stage: int, hold: int) -> str:

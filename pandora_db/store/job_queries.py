@@ -169,6 +169,8 @@ class JobQueries(Repository):
     async def queue_position(self, job_id: int) -> int | None:
         """Where a waiting job stands at its stage: 1 is next; None when it does not wait.
 
+        Jobs that are paused, or wait for their time, are not counted before it: nobody gets them.
+
         Raises:
             NotFound: there is no such job.
         """

@@ -347,7 +347,7 @@ SELECT count(*) FROM (
 -- name: queue_position :maybe
 SELECT job.ready, coalesce(job.archived, FALSE), (
     SELECT count(*) FROM {schema}.jobs AS ahead
-    WHERE ahead.ready = job.ready AND NOT ahead.archived
+    WHERE ahead.ready = job.ready AND NOT ahead.archived AND {claimable}
       AND ((-ahead.priority), ahead.requested_at, ahead.job_id) < ((-job.priority), job.requested_at, job.job_id)
 )
 FROM {schema}.jobs AS job WHERE job.job_id = :job_id::bigint

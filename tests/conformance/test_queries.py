@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import itertools
 import random
 from datetime import UTC, datetime, timedelta
@@ -256,6 +258,23 @@ async def test_queue_position_counts_priority_then_time_then_id(db: JobDb) -> No
     assert places == [1, 2, 3, 4, 1]
     await db.archive_job(urgent)
     assert [await db.queue_position(one) for one in (urgent, old)] == [None, 1]
+
+
+async def test_queue_position_counts_only_jobs_that_can_be_claimed(db: JobDb) -> None:
+    now = time.time()
+    paused = await db.insert_job(make_job(requested_at=START))
+    delayed = await db.insert_job(make_job(requested_at=START, not_before=now + 3600))
+    due = await db.insert_job(make_job(requested_at=START, not_before=now - 3600))
+    mine = await db.insert_job(make_job(requested_at=START))
+    await db.pause_job(paused)
+
+    assert [await db.queue_position(one) for one in (paused, delayed, due, mine)] == [1, 1, 1, 2]
+
+    (claim,) = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING)
+    assert claim.job_id == due
+    assert await db.queue_position(mine) == 1
+    await db.resume_job(paused)
+    assert await db.queue_position(mine) == 2
 
 
 async def test_queue_position_is_for_waiting_jobs(db: JobDb, raw: Raw) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from itertools import pairwise
 
 import pytest
@@ -60,6 +62,17 @@ def test_a_job_on_its_way() -> None:
     )
     assert render_job(half._replace(hold=1)).startswith("**Job 7** is being paused: encoding\n")
     assert render_job(half._replace(hold=2)).startswith("**Job 7** is being cancelled: encoding\n")
+
+
+def test_a_job_that_waits_for_its_time() -> None:
+    later = time.time() + 90
+    shown = f"<t:{math.ceil(later)}:R>"
+    assert render_job(row(7, ready=0, attempt=1, not_before=later), 1) == (
+        f"**Job 7** is tried again {shown}"
+    )
+    assert render_job(row(7, ready=0, not_before=later), 1) == f"**Job 7** goes on {shown}"
+    due = row(7, ready=0, attempt=1, not_before=time.time() - 1)
+    assert render_job(due, 1) == "**Job 7** is queued: you are next"
 
 
 def test_the_text_of_others_mentions_nobody_and_formats_nothing() -> None:

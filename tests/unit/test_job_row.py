@@ -153,6 +153,25 @@ def test_key_and_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ready", "attempt", "text"),
+    [
+        (0, 0, "Queued · 50%"),  # there is no earlier stage: it goes on from there
+        (2, 0, "Downloaded"),
+        (2, 1, "Downloaded · 50%"),  # its encode was tried, and waits for another attempt
+        (3, 1, "Encoding · 50%"),
+        (6, 0, "Uploaded"),
+        (7, 1, "Failed · 50%"),
+        (42, 0, "stage 42 · 50%"),
+    ],
+)
+def test_the_progress_of_an_earlier_stage_is_not_in_its_text(
+    ready: int, attempt: int, text: str
+) -> None:
+    row = ROW._replace(ready=ready, attempt=attempt, progress=0.5)
+    assert str(row) == f"job 7 · by mika · {text}"
+
+
+@pytest.mark.parametrize(
     ("ready", "hold", "text"),
     [
         (2, Hold.PAUSE, "Downloaded · paused"),
