@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from examples import url_argument
 from pandora_db import Job, JobDb, Settings, Stage
 
 SEGMENTS = 5
@@ -77,8 +78,8 @@ async def main(url: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         asyncio.run(encode(sys.argv[2]))
-    elif len(sys.argv) > 1:
-        asyncio.run(main(sys.argv[1]))
+    elif given := url_argument(__doc__):
+        asyncio.run(main(given))
     else:
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(main(str(Path(folder) / "pandora.db")))
