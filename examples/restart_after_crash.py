@@ -6,6 +6,9 @@ A worker is killed in the middle of an encode. The document fails every job that
 Here the lease of the dead worker runs out, the job waits again, and the next worker goes on from
 the checkpoint. A job that never had a lease, moved by a plain `update_stage`, is not touched unless
 one asks for it.
+
+The worker is a second process on the file: a SQLite that is not made for that (docs/connect.md)
+warns once, which does no harm here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RISK = re.compile(r"is written to by another connection too, and SQLite [\d.]+ can damage")
+RISK = re.compile(r"has a second writer, and SQLite [\d.]+ can damage")
 """What an example of several processes tells with a SQLite that is not made for them."""
 
 
