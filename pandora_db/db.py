@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pandora_db import migrations
@@ -279,7 +280,9 @@ def _origin(target: Target, settings: Settings) -> str:
     where = target.describe()
     if isinstance(target, PostgresTarget):
         return f"{where}, schema {settings.schema}"
-    return where if target.path is not None else f"{where} {secrets.token_hex(4)}"
+    if target.path is None:
+        return f"{where} {secrets.token_hex(4)}"
+    return f"sqlite:///{Path(target.path).resolve()}"
 
 
 def _driver(target: Target, settings: Settings) -> Driver:

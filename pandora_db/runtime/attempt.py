@@ -11,7 +11,7 @@ from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
 from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
-from pandora_db.runtime.endings import end_claim
+from pandora_db.runtime.endings import LEFT, end_claim
 from pandora_db.runtime.failures import log_raised
 from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
+    from pandora_db.runtime.data_dirs import DataDirs
     from pandora_db.runtime.hands import Hand
     from pandora_db.runtime.work import Terms, Work
 
@@ -62,6 +63,7 @@ class Attempt:
         work: Work,
         terms: Terms,
         *,
+        dirs: DataDirs | None,
         hand: Hand,
         on_over: Callable[[Attempt], None],
     ) -> None:
@@ -87,7 +89,7 @@ class Attempt:
             db, claim,
             checkpoint_every=work.checkpoint_every,
             progress_every=work.progress_every,
-            data_root=terms.data_root,
+            dirs=dirs,
             hand=hand,
         )  # fmt: skip
         if claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
@@ -124,8 +126,10 @@ class Attempt:
         if self._phase is _Phase.ENDING:
             self._settled = True
             self.task.cancel()
+            self.task.add_done_callback(lambda _: self.claim.lose(LEFT))
             return True
         self._give_up()
+        self.claim.lose(LEFT)
         return False
 
     @property

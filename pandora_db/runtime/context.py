@@ -7,11 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pandora_db.db import internals
 from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
 from pandora_db.runtime.checkpointing import Checkpointing
-from pandora_db.runtime.data_dirs import DataDirs
 from pandora_db.runtime.family import Family
 from pandora_db.runtime.telling import Telling
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.job import Job
     from pandora_db.models.job_row import JobRow
+    from pandora_db.runtime.data_dirs import DataDirs
     from pandora_db.runtime.handle import JobHandle
     from pandora_db.runtime.hands import Hand
     from pandora_db.runtime.job_info import JobInfo
@@ -47,13 +46,13 @@ class JobContext(Telling):
         *,
         checkpoint_every: float = 5.0,
         progress_every: float = 1.0,
-        data_root: Path | None = None,
+        dirs: DataDirs | None = None,
         hand: Hand | None = None,
     ) -> None:
         super().__init__(db, claim, progress_every)
         self._hand = hand
         self._checkpoint_every = checkpoint_every
-        self._data_root = data_root
+        self._dirs = dirs
         self._reason: str | None = None
         self._state: Callable[[], tuple[object, int]] | None = None
 
@@ -225,12 +224,12 @@ class JobContext(Telling):
         Raises:
             InvalidInput: the worker was started without `data_root`.
         """
-        if self._data_root is None:
+        if self._dirs is None:
             raise InvalidInput(
                 "there is no folder for the data of jobs; start the workers with data_root=…",
                 field="data_root",
             )
-        return DataDirs(self._data_root, internals(self.db).leases.origin).make(self.job_id)
+        return self._dirs.make(self.job_id)
 
     def use_state(self, state: Callable[[], tuple[object, int]]) -> None:
         """Say what `checkpoint()` keeps when it is given nothing: a state and its version."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pandora_db.db import internals
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError
-from pandora_db.runtime.data_dirs import DataDirs
+from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.retention import Retention
 from pandora_db.runtime.worker import Worker
@@ -50,9 +50,6 @@ class Crew:
         self._changed = asyncio.Event()
         self._begun = False
         self._retention: Retention | None = None
-        if terms.data_root is not None and terms.keep_data is not None:
-            dirs = DataDirs(terms.data_root, internals(db).leases.origin)
-            self._retention = Retention(db, dirs, terms.keep_data)
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
@@ -65,10 +62,15 @@ class Crew:
         self._begun = True
         with suppress(PandoraDbError):  # the workers meet it too, and say so
             await self._count_elsewhere("they come here if their leases run out")
+        dirs: DataDirs | None = None
+        if (root := self._terms.data_root) is not None:
+            dirs = await dirs_of(self.db, root)
+            if self._terms.keep_data is not None:
+                self._retention = Retention(self.db, dirs, self._terms.keep_data)
         for worker in self.workers:
             # Polling goes on beside it.
             lookout = internals(self.db).lookout
-            worker.start(lookout.seek([worker.work.waiting], worker.bell.ring))
+            worker.start(lookout.seek([worker.work.waiting], worker.bell.ring), dirs)
         self._requests.start()
         if self._retention is not None:
             self._retention.start()

@@ -8,11 +8,27 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pandora_db.db import internals
+
+if TYPE_CHECKING:
+    from pandora_db.db import JobDb
 
 _MARKS = ".pandora_db"
 _GONE = ".gone"
 _MARK = re.compile(r"[0-9]{1,18}")
 """A job's id; what else lies there was put there by somebody else."""
+
+
+async def dirs_of(db: JobDb, root: Path) -> DataDirs:
+    """The folders of the jobs of a database, whatever it is called by whoever opens it.
+
+    Raises:
+        PandoraDbError: the database cannot be read.
+    """
+    ((birth,),) = await internals(db).driver.read("database_birth", {})
+    return DataDirs(root, str(birth))
 
 
 class DataDirs:
@@ -22,18 +38,18 @@ class DataDirs:
     marked with this one alone is ever removed, whatever else lies below the root.
     """
 
-    def __init__(self, root: Path, origin: str) -> None:
+    def __init__(self, root: Path, database: str) -> None:
         self._root = root
         self._marks = root / _MARKS
-        self._origin = origin
+        self._database = database
 
     def make(self, job_id: int) -> Path:
         """The folder of a job."""
         mark = self._marks / str(job_id)
-        if self._origin not in _lines(mark):
+        if self._database not in _lines(mark):
             self._marks.mkdir(parents=True, exist_ok=True)
             with mark.open("a", encoding="utf-8") as file:
-                file.write(f"{self._origin}\n")
+                file.write(f"{self._database}\n")
         folder = self._root / str(job_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -44,7 +60,7 @@ class DataDirs:
         now = time.time()
         with suppress(FileNotFoundError):
             for mark in self._marks.iterdir():
-                if _MARK.fullmatch(mark.name) and _lines(mark) == {self._origin}:
+                if _MARK.fullmatch(mark.name) and _lines(mark) == {self._database}:
                     with suppress(OSError):  # another process removed it
                         found[int(mark.name)] = now - mark.stat().st_mtime
         return found

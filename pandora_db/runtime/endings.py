@@ -43,6 +43,8 @@ _PASSING = (
     TransactionAborted,
 )  # fmt: skip
 _FIRST, _MOST = 0.1, 5.0  # seconds between two tries
+LEFT = "it was left to its lease"
+"""Said to a claim that is given up: as long as anything keeps it, it would be renewed."""
 
 
 async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work) -> None:
@@ -72,7 +74,7 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
             raise
         except PandoraDbError as error:
             log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
-            break
+            claim.lose(LEFT)
     if isinstance(outcome, Cancelled):
         await _cancel_children(db, claim)
 

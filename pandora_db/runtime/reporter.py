@@ -48,6 +48,7 @@ class Reporter:
         self._thread = thread
         self._next = self._loop.time()
         self._dirty = False
+        self._closed = False
         # When each line was said; those that would not be kept anyway are let go, and counted.
         self._lines: deque[tuple[float, LogLine]] = deque()
         self._dropped = 0
@@ -74,9 +75,11 @@ class Reporter:
             self._timer.cancel()
         if self._is_due:
             await self._write()
+        self.drop()
 
     def drop(self) -> None:
-        """Write nothing more."""
+        """Write nothing more, also of what is told from now on."""
+        self._closed = True
         self._dirty = False
         self._lines.clear()
         self._unsure = None
@@ -111,6 +114,8 @@ class Reporter:
         return self._dirty or bool(self._lines) or self._unsure is not None
 
     def _soon(self) -> None:
+        if self._closed:  # a handler that was given up, or its thread, goes on telling
+            return
         if self._timer is None and self._task is None:
             self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._begin)
 
@@ -124,7 +129,7 @@ class Reporter:
             await self._write()
         finally:
             self._task = None
-            if self._is_due:
+            if self._is_due and self._claim.alive:
                 self._soon()
 
     async def _write(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.ahead import Ahead
 from pandora_db.runtime.attempt import Attempt
-from pandora_db.runtime.endings import end_claim
+from pandora_db.runtime.endings import LEFT, end_claim
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
 from pandora_db.runtime.wake import Bell
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
+    from pandora_db.runtime.data_dirs import DataDirs
     from pandora_db.runtime.outcomes import Outcome
     from pandora_db.runtime.work import Terms, Work
     from pandora_db.services.lookout import Seeker
@@ -61,14 +62,16 @@ class Worker:
         self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop
         self._loop: asyncio.Task[None] | None = None
         self._seeker: Seeker | None = None
+        self._dirs: DataDirs | None = None
         self._stopping = False
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
 
-    def start(self, seeker: Seeker) -> None:
+    def start(self, seeker: Seeker, dirs: DataDirs | None) -> None:
         """Begin; `seeker` rings the bell when a job comes to wait."""
         self._seeker = seeker
+        self._dirs = dirs
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
         )
@@ -197,14 +200,18 @@ class Worker:
             self._begin(claim)
 
     async def _give_back(self, claim: Claim) -> None:
-        await end_claim(self._db, claim, None, self.work)
+        try:
+            await end_claim(self._db, claim, None, self.work)
+        except asyncio.CancelledError:
+            claim.lose(LEFT)
+            raise
         self.bell.ring()
 
     def _begin(self, claim: Claim) -> None:
         self.attempts.add(
             Attempt(
                 self._db, claim, self.work, self._terms,
-                hand=Hand(self._hands), on_over=self._when_ended,
+                dirs=self._dirs, hand=Hand(self._hands), on_over=self._when_ended,
             )
         )  # fmt: skip
 

@@ -43,6 +43,10 @@ SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || ' ' ||
        (SELECT extract(epoch FROM applied_at)::text FROM {schema}.pandora_migrations WHERE version = 1)
 
+-- When this database was made, to the microsecond: no other one was then.
+-- name: database_birth :one
+SELECT extract(epoch FROM applied_at)::text FROM {schema}.pandora_migrations WHERE version = 1
+
 -- A mark is a snapshot: what its transactions wrote has been read. Transactions end in another order
 -- than they begin, so the mark names those that were open, and what they wrote is found once they have
 -- ended. No transaction has to be waited for, however long it stays open.

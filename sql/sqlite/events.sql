@@ -41,6 +41,10 @@ SELECT TRUE
 -- name: watch_origin :one
 SELECT applied_at FROM {schema}.pandora_migrations WHERE version = 1
 
+-- When this database was made.
+-- name: database_birth :one
+SELECT applied_at FROM {schema}.pandora_migrations WHERE version = 1
+
 -- A mark is the last event and the last deletion that were read: there is one writer, so their numbers
 -- come in the order of the commits.
 -- fragment: lower_event

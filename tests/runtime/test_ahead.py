@@ -46,8 +46,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_was_claimed_ahead_of_long_jobs_is_given_back(db: JobDb) -> None:
     ids = await filled(db)
     shop = Shop()
-    async with shop.pipeline.running(db):
+    async with shop.pipeline.running(db) as crew:
         await wait_until(lambda: len(shop.begun) == SHORT + 2)
+        await wait_until(lambda: len(crew.workers[0].claims) >= 4)
         await wait_until(lambda: at_work_is(db, 2))
         assert len(shop.begun) == SHORT + 2
         shop.go.set()
@@ -117,6 +118,7 @@ async def test_a_job_that_is_cancelled_ahead_is_not_begun(
     async with JobDb.open(db_url, sweep=None) as other, shop.pipeline.running(db) as crew:
         await wait_until(lambda: len(shop.begun) == SHORT + 2)
         (worker,) = crew.workers
+        await wait_until(lambda: len(worker.claims) > 2)
         waiting = [claim for claim in worker.claims if claim.job_id not in shop.begun]
         assert waiting
         for claim in waiting:

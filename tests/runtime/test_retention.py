@@ -10,23 +10,19 @@ import pytest
 
 from pandora_db import InvalidInput, Job, JobDb, Stage
 from pandora_db.runtime import JobContext, Pipeline
-from pandora_db.runtime.data_dirs import DataDirs
+from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.retention import Retention
 from tests.support.handlers import DOWNLOAD, ENCODE, FAST, one_stage
 from tests.support.waiting import wait_until
 
 
-def dirs_of(db: JobDb, root: Path) -> DataDirs:
-    return DataDirs(root, db._leases.origin)
-
-
-def retention(db: JobDb, root: Path, keep: float = 0.0) -> Retention:
-    return Retention(db, dirs_of(db, root), keep)
+async def retention(db: JobDb, root: Path, keep: float = 0.0) -> Retention:
+    return Retention(db, await dirs_of(db, root), keep)
 
 
 async def job_with_folder(db: JobDb, root: Path) -> int:
     job_id = await db.insert_job(Job(author="mika"))
-    (dirs_of(db, root).make(job_id) / "part").write_text("x")
+    ((await dirs_of(db, root)).make(job_id) / "part").write_text("x")
     return job_id
 
 
@@ -57,9 +53,9 @@ async def test_only_folders_of_jobs_that_have_ended_go(
         await db.cancel_job(cancelled)
         await db.delete_job(deleted)
 
-        assert await retention(db, root, keep=1000.0).look() == [], "none is old enough"
+        assert await (await retention(db, root, keep=1000.0)).look() == [], "none is old enough"
         await asyncio.sleep(0.01)
-        gone = await retention(db, root).look()
+        gone = await (await retention(db, root)).look()
 
         assert gone == [done, failed, cancelled, deleted]
         assert folders(root) == {str(job_id) for job_id in (queued, works, retries, paused)}
@@ -78,7 +74,7 @@ async def test_what_is_not_marked_or_another_databases_stays(db: JobDb, tmp_path
         await db.update_stage(job_id, Stage.UPLOADED)
     await asyncio.sleep(0.01)
 
-    assert await retention(db, tmp_path).look() == [mine]
+    assert await (await retention(db, tmp_path)).look() == [mine]
     assert folders(tmp_path) == {str(shared), "2024", str(theirs)}
 
 
@@ -93,12 +89,12 @@ async def test_a_kill_at_any_point_leaves_nothing_for_ever(
     unlink = Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError, match="killed"):
-        await retention(db, tmp_path).look()
+        await (await retention(db, tmp_path)).look()
     monkeypatch.setattr(Path, "unlink", unlink)
     assert folders(tmp_path) == {str(half)}
     assert any(path.name.endswith(".gone") for path in marks(tmp_path))
 
-    assert await retention(db, tmp_path).look() == [hidden, half]
+    assert await (await retention(db, tmp_path)).look() == [hidden, half]
     assert folders(tmp_path) == set()
     assert marks(tmp_path) == []
 
@@ -118,7 +114,7 @@ async def test_a_job_that_is_begun_again_at_that_moment_keeps_its_folder(
         return rows
 
     monkeypatch.setattr(db, "get_jobs_by_ids", late)
-    assert await retention(db, tmp_path).look() == []
+    assert await (await retention(db, tmp_path)).look() == []
     assert (tmp_path / str(job_id) / "part").read_text() == "x"
 
 
@@ -163,8 +159,19 @@ async def test_what_others_left_among_the_marks_stops_nothing(db: JobDb, tmp_pat
     strange = root / ".pandora_db"
     (strange / "7777").mkdir()
     (strange / "8888").write_bytes(b"\xff\xfe")
-    (strange / str(2**64)).write_text(db._leases.origin)
+    (strange / str(2**64)).write_text("any")
     (strange / "x.gone").write_text("no folder")
 
-    assert await retention(db, root).look() == [job_id]
+    assert await (await retention(db, root)).look() == [job_id]
     assert {path.name for path in marks(root)} == {"7777", "8888", str(2**64)}
+
+
+async def test_a_database_knows_its_folders_by_itself(
+    db: JobDb, db_url: str, tmp_path: Path
+) -> None:
+    """However it is called by whoever opens it, and whatever another one is called."""
+    job_id = await job_with_folder(db, tmp_path)
+    async with JobDb.open(db_url, sweep=None) as again, JobDb.open(":memory:") as other:
+        await other.init_schema()
+        assert set((await dirs_of(again, tmp_path)).marked()) == {job_id}
+        assert (await dirs_of(other, tmp_path)).marked() == {}

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from pandora_db import Job, JobDb, Stage
-from pandora_db.runtime import JobContext
-from tests.support.handlers import FAST, one_stage, row_of
+from pandora_db.runtime import Cancelled, Done, JobContext, ahead
+from tests.support.handlers import FAST, one_stage, row_of, run_one
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
 
@@ -103,3 +103,81 @@ async def test_a_crew_works_once(db: JobDb) -> None:
 def test_the_package_does_not_import_the_runtime() -> None:
     code = "import sys, pandora_db; sys.exit('pandora_db.runtime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_ending_waits_no_longer_than_it_may_and_leaves_the_jobs_to_their_leases(
+    db_url: str, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for claims ahead of need; whatever keeps them, their leases are renewed no more."""
+    monkeypatch.setattr(ahead, "_SHORT", 10.0)
+    monkeypatch.setattr(ahead, "_PATIENCE", 60.0)
+    held, never = asyncio.Event(), asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        if ctx.job.priority == 0:
+            held.set()
+            await never.wait()
+
+    settings = {"sweep": None, "lock_timeout": 0.2, "lease": 2.0, "heartbeat": 0.5}
+    async with JobDb.open(db_url, **settings) as db:
+        await db.insert_jobs([Job(author="mika", priority=1) for _ in range(20)])
+        await db.insert_jobs([Job(author="mika", priority=0) for _ in range(6)])
+        pipeline = one_stage(handler, concurrency=2)
+        terms = FAST | {"shutdown_timeout": 1.0}
+        async with pipeline.running(db, **terms) as crew:
+            await held.wait()
+            await wait_until(lambda: len(crew.workers[0].claims) > 2)  # some wait ahead
+            claims = crew.workers[0].claims
+            lock = locked(raw)
+            lock.__enter__()
+            began = asyncio.get_running_loop().time()
+        took = asyncio.get_running_loop().time() - began
+        lock.__exit__(None, None, None)
+        assert took < 1.0 + 3.0
+        assert all(claim.lost for claim in claims)
+        async with JobDb.open(db_url, sweep=None) as other:
+            await wait_until(lambda: all_came_back(other, {claim.job_id for claim in claims}))
+
+
+async def all_came_back(db: JobDb, job_ids: set[int]) -> bool:
+    await db.recover()
+    rows = await db.get_jobs_by_ids(sorted(job_ids))
+    return all(row.ready == Stage.QUEUED for row in rows)
+
+
+def _itself() -> list[object]:
+    output: list[object] = []
+    output.append(output)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("answer", "stage"),
+    [(Cancelled("a\0b \ud800"), Stage.CANCELLED), (Done(_itself()), Stage.FAILED)],
+    ids=["a strange reason", "an output that holds itself"],
+)
+async def test_what_a_handler_answers_ends_the_job_whatever_it_is(
+    db: JobDb, answer: object, stage: Stage
+) -> None:
+    async def handler(_: JobContext) -> object:
+        return answer
+
+    row = await run_one(db, handler)
+    assert row.ready == stage
+
+
+async def test_what_is_told_after_the_end_is_told_to_nobody(db: JobDb) -> None:
+    kept: list[JobContext] = []
+
+    async def handler(ctx: JobContext) -> None:
+        ctx.log("in time")
+        kept.append(ctx)
+
+    row = await run_one(db, handler)
+    (ctx,) = kept
+    before = asyncio.all_tasks()
+    ctx.log("late")
+    ctx.progress(0.5)
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() <= before
+    assert [line.message for line in await db.logs(row.job_id)] == ["in time"]

@@ -11,6 +11,7 @@ from examples.encode_bot.network import new_session
 from examples.encode_bot.tools import Tools
 from pandora_db import Job, JobDb, Preset, Stage
 from pandora_db.runtime import JobContext
+from pandora_db.runtime.data_dirs import dirs_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ async def begin(db: JobDb, tools: Tools, link: str, preset: Preset = Preset.STAN
     )
     claim = await db.claim_job(job_id, into=Stage.DOWNLOADING)
     assert claim is not None
-    return JobContext(db, claim, data_root=tools.settings.jobs)
+    return JobContext(db, claim, dirs=await dirs_of(db, tools.settings.jobs))
 
 
 async def go_on(ctx: JobContext, waiting: Stage, working: Stage) -> JobContext:
@@ -41,4 +42,4 @@ async def go_on(ctx: JobContext, waiting: Stage, working: Stage) -> JobContext:
     await db.finish_job(ctx.claim, waiting)
     claim = await db.claim_job(ctx.job_id, into=working)
     assert claim is not None
-    return JobContext(db, claim, data_root=tools_root)
+    return JobContext(db, claim, dirs=await dirs_of(db, tools_root))
