@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import itertools
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
