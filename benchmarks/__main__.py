@@ -10,20 +10,23 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.machine import machine
-from benchmarks.report import as_json, save, show
-from benchmarks.rounds import Plan, Result
-from benchmarks.rows.alone import alone
-from benchmarks.rows.bulk import bulk
-from benchmarks.rows.checkpoints import checkpoints
-from benchmarks.rows.crowds import postgres_crowd, sqlite_crowd
-from benchmarks.rows.growth import growth
-from benchmarks.rows.jobs import jobs
-from benchmarks.rows.pickup import pickup
-from benchmarks.rows.reads import reads
-from benchmarks.rows.snapshot import snapshot
-from benchmarks.rows.start import start
-from benchmarks.targets import ROWS
+try:
+    from benchmarks.machine import machine
+    from benchmarks.report import as_json, save, show
+    from benchmarks.rounds import Plan, Result
+    from benchmarks.rows.alone import alone
+    from benchmarks.rows.bulk import bulk
+    from benchmarks.rows.checkpoints import checkpoints
+    from benchmarks.rows.crowds import postgres_crowd, sqlite_crowd
+    from benchmarks.rows.growth import growth
+    from benchmarks.rows.jobs import jobs
+    from benchmarks.rows.pickup import pickup
+    from benchmarks.rows.reads import reads
+    from benchmarks.rows.snapshot import snapshot
+    from benchmarks.rows.start import start
+    from benchmarks.targets import ROWS
+except ImportError as error:
+    raise SystemExit(f"{error.name} is missing: pip install -e '.[bench]'") from None
 
 _MEASURE: dict[int, Callable[[Plan], list[Result]]] = {
     1: sqlite_crowd,

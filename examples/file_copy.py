@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from examples import url_argument
 from pandora_db import JobDb
 from pandora_db.runtime import FileCopyOutput, JobContext, JobManager, Progress, job, run_blocking
 
@@ -66,4 +66,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

@@ -6,13 +6,13 @@ Run it with `python -m examples.indexer [URL]`; without a URL it works in memory
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from examples import url_argument
 from pandora_db import JobDb
 from pandora_db.runtime import (
     IndexedOutput,
@@ -85,4 +85,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

@@ -10,11 +10,13 @@ asyncpg connection inside `async with connection.transaction():`.
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from pathlib import Path
 
 import aiosqlite
 
+from examples import url_argument
 from pandora_db import Job, JobDb
 
 
@@ -59,5 +61,7 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if url_argument(__doc__):
+        sys.exit("error: it takes no URL, but makes a SQLite file of its own")
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(Path(folder) / "shop.db"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from examples import url_argument
 from pandora_db import Job, JobDb, Stage
 from pandora_db.runtime import Done, Fail, JobContext, Pipeline, Progress, run_process
 
@@ -55,4 +56,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

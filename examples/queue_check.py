@@ -9,8 +9,8 @@ makes it one step: the job is stored, or `QueueFull` is raised and nothing is.
 from __future__ import annotations
 
 import asyncio
-import sys
 
+from examples import url_argument
 from pandora_db import Job, JobDb, QueueFull
 
 LIMIT = 5
@@ -49,4 +49,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

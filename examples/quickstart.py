@@ -6,8 +6,8 @@ python -m examples.quickstart [URL]     (a database in memory when no URL is giv
 from __future__ import annotations
 
 import asyncio
-import sys
 
+from examples import url_argument
 from pandora_db import Job, JobDb, Preset, Stage
 
 
@@ -40,4 +40,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

@@ -6,6 +6,9 @@ A worker is killed in the middle of an encode. The document fails every job that
 Here the lease of the dead worker runs out, the job waits again, and the next worker goes on from
 the checkpoint. A job that never had a lease, moved by a plain `update_stage`, is not touched unless
 one asks for it.
+
+The worker is a second process on the file: a SQLite that is not made for that (docs/connect.md)
+warns once, which does no harm here.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from examples import url_argument
 from pandora_db import Job, JobDb, Settings, Stage
 
 SEGMENTS = 5
@@ -77,8 +81,8 @@ async def main(url: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         asyncio.run(encode(sys.argv[2]))
-    elif len(sys.argv) > 1:
-        asyncio.run(main(sys.argv[1]))
+    elif given := url_argument(__doc__):
+        asyncio.run(main(given))
     else:
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(main(str(Path(folder) / "pandora.db")))

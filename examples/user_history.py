@@ -6,8 +6,8 @@ python -m examples.user_history [URL]     (a database in memory when no URL is g
 from __future__ import annotations
 
 import asyncio
-import sys
 
+from examples import url_argument
 from pandora_db import Job, JobDb, Preset, Stage
 
 
@@ -52,4 +52,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

@@ -10,10 +10,10 @@ cannot succeed fails for good.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from examples import url_argument
 from pandora_db import Claim, Job, JobDb, LeaseLost, Limits, Stage
 
 Work = Callable[[Claim], Awaitable[None]]
@@ -99,4 +99,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else ":memory:"))
+    asyncio.run(main(url_argument(__doc__) or ":memory:"))

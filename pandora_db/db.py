@@ -7,9 +7,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pandora_db import migrations
 from pandora_db.codecs.checks import check_id
@@ -21,13 +21,14 @@ from pandora_db.errors import InvalidInput, PandoraDbError
 from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
-from pandora_db.services.lookout import Heard, Lookout, Seeker
+from pandora_db.services.lookout import Lookout
 from pandora_db.services.opening import USE, Opening
 from pandora_db.services.sweeper import Sweeper
 from pandora_db.services.watch import Watch
 from pandora_db.sqlfiles import Dialect
 from pandora_db.store.jobs import Store
 from pandora_db.store.leases import Leases
+from pandora_db.store.pending_leases import OwnPendingLeases, PendingLeases
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -202,7 +203,7 @@ class JobDb(Store):
             TransactionAborted: PostgreSQL gave it up (deadlock); run it again.
             OutcomeUnknown: the connection was lost at the commit, and did not come back in time.
         """
-        leases = self._leases.pending()
+        leases = OwnPendingLeases(self._leases)
         unit: Unit | None = None
         try:
             async with self._driver.unit() as unit:
@@ -219,7 +220,7 @@ class JobDb(Store):
         Raises:
             InvalidInput: the connection is of the other dialect, closed, or in no transaction.
         """
-        return Store(self._driver.bind(connection), self._leases.bound())
+        return Store(self._driver.bind(connection), PendingLeases(self._leases))
 
     def watch(
         self, *, job_id: int | None = None, guild_id: int | None = None, after: str | None = None
@@ -251,31 +252,21 @@ class JobDb(Store):
             after=after,
         )
 
-    def _seek(self, stages: Iterable[int], call: Callable[[], None]) -> Seeker:
-        """For worker loops: see `Lookout.seek`."""
-        self._driver.guard.check("seek")
-        return self._lookout.seek(stages, call)
-
-    def _follow(self, job_id: int, call: Heard) -> Callable[[], None]:
-        """For those who wait for a job: see `Lookout.follow`."""
-        self._driver.guard.check("follow")
-        return self._lookout.follow(job_id, call)
-
-    def _attend(self, call: Callable[[], None]) -> Callable[[], None]:
-        """For worker loops: see `Lookout.attend`."""
-        self._driver.guard.check("attend")
-        return self._lookout.attend(call)
-
-    def _check_follow(self) -> None:
-        """For those who wait for a job: see `Lookout.check`."""
-        self._lookout.check()
-
-    def _tell(self, job_id: int) -> None:
-        """For those who write what is no event: see `Lookout.tell`."""
-        self._lookout.tell(job_id)
-
     def __repr__(self) -> str:
         return f"<JobDb {self.dialect} {self._target.describe()}>"
+
+
+class Internals(NamedTuple):
+    """What the runtime and the testing tools use of a handle beside its contract."""
+
+    driver: Driver
+    leases: Leases
+    lookout: Lookout
+
+
+def internals(db: JobDb) -> Internals:
+    """For `pandora_db.runtime` and `pandora_db.testing`; users of the handle have `watch`."""
+    return Internals(db._driver, db._leases, db._lookout)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager

@@ -228,8 +228,8 @@ async def _refuse_foreign(
     if differences:
         raise ForeignSchema(
             "the database holds tables of our names that neither pandora_db nor libpndb made; they "
-            "were left untouched. Use another database or schema (bringing foreign rows over, by "
-            "`pandora-db import`, is for a later release):",
+            "were left untouched. Use another database or schema, and insert_jobs() to bring rows "
+            "over. What is not ours:",
             differences=differences,
         )
 

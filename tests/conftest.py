@@ -3,7 +3,8 @@
 - `db`: an open, migrated handle; a test that takes it runs once on each dialect
 - `db_url`: the URL behind `db`; `raw`: SQL on it by another driver (`raw("SELECT …")`)
 - `empty_url`: the URL of a database without our tables, once on each dialect
-- `sqlite_path`, `postgres_dsn`: an unmigrated database of that dialect only
+- `sqlite_path`, `postgres_dsn`: an unmigrated database of that dialect only; `migrated_dsn`: a
+  migrated one on PostgreSQL
 - `dialect`: "sqlite" or "postgres", as the test is running on
 """
 
@@ -75,6 +76,13 @@ def postgres_databases(
 def postgres_dsn(postgres_databases: PostgresDatabases) -> Iterator[str]:
     """The DSN of a new PostgreSQL database without any table."""
     with postgres_databases.fresh() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def migrated_dsn(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """The DSN of a new PostgreSQL database with our tables."""
+    with postgres_databases.fresh(migrated=True) as dsn:
         yield dsn
 
 

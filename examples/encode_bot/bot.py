@@ -30,7 +30,7 @@ class EncodeBot(discord.Client):
     """Commands and messages on one side, the workers on the other, the log of jobs between them.
 
     Attributes:
-        settings: of the bot.
+        settings: of the bot; the folder for data is there.
         db: the handle, from `setup_hook` to `close`.
         tree: the commands.
     """
@@ -52,7 +52,6 @@ class EncodeBot(discord.Client):
     async def setup_hook(self) -> None:
         """Open everything. Runs once, after the login and before the gateway."""
         settings, enter = self.settings, self._opened.enter_async_context
-        settings.data.mkdir(parents=True, exist_ok=True)
         # A short heartbeat: what it cannot renew, because the process was killed, is free after
         # `lease`. The handle looks for such jobs every `sweep` seconds.
         self.db = await enter(

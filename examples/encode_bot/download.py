@@ -59,7 +59,8 @@ def _begin(response: aiohttp.ClientResponse, have: int, part: Path, mark: Path) 
         found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if found and int(found[1]) == have:
             return have
-    if have and status != HTTPStatus.OK:  # what is here is of no use: the next attempt begins anew
+    passing = status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if have and status != HTTPStatus.OK and not passing:  # what is here is of no use: begin anew
         part.unlink()
     if status == HTTPStatus.OK:
         part.unlink(missing_ok=True)
@@ -73,7 +74,7 @@ def _begin(response: aiohttp.ClientResponse, have: int, part: Path, mark: Path) 
             mark.unlink(missing_ok=True)
         return 0
     words = f"{status} {response.reason or ''}".rstrip() + f" from {response.url.host}"
-    if status in range(400, 500) and status not in _LATER and not have:
+    if status in range(400, 500) and not passing and not have:
         raise HopelessError(words)
     raise StepError(words)
 

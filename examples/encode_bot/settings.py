@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T", int, float)
 
@@ -90,8 +91,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         upload_limit=int(source.number("ENCODE_BOT_UPLOAD_MB", float, 10.0, 0.0, 500.0) * _MB),
         lease=source.number("ENCODE_BOT_LEASE", float, 30.0, 1.0, 3600.0),
         intro=Path(intro).resolve() if intro else None,
-        public_url=source.text("ENCODE_BOT_PUBLIC_URL"),
-        private_links=source.text("ENCODE_BOT_PRIVATE_LINKS") == "yes",
+        public_url=source.url("ENCODE_BOT_PUBLIC_URL"),
+        private_links=source.yes("ENCODE_BOT_PRIVATE_LINKS"),
     )
     source.refuse_unknown()
     if found.intro is not None and not found.intro.is_file():
@@ -113,7 +114,27 @@ class _Source:
     def needed(self, name: str) -> str:
         value = self.text(name)
         if value is None:
-            raise SettingsError(f"{name} is not set; README.md says where it comes from")
+            raise SettingsError(
+                f"{name} is not set; examples/encode_bot/README.md says where it comes from"
+            )
+        return value
+
+    def yes(self, name: str) -> bool:
+        value = self.text(name)
+        if value not in (None, "yes", "no"):
+            raise SettingsError(f"{name} is {value!r}; expected yes or no")
+        return value == "yes"
+
+    def url(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"{name} is {value!r}; expected http://… or https://…")
         return value
 
     def number(self, name: str, kind: Callable[[str], T], default: Any, low: T, high: T) -> Any:  # noqa: ANN401 - None where there is no default

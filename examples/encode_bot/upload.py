@@ -12,7 +12,7 @@ from urllib.parse import quote
 import discord
 
 from examples.encode_bot.tools import Tools
-from examples.encode_bot.wording import title
+from examples.encode_queue.facts import title
 from pandora_db.runtime import Done, JobContext, Progress, run_blocking
 
 

@@ -6,7 +6,7 @@ import json
 
 from discord.utils import escape_markdown, escape_mentions
 
-from examples.encode_queue.facts import PRESET_NAMES
+from examples.encode_queue.facts import PRESET_NAMES, title
 from pandora_db import JobEvent, JobRow, JobStatus, Stage
 from pandora_db.discord import render_job
 
@@ -19,12 +19,6 @@ _MARKS = {
     JobStatus.FAILED: "❌",
     JobStatus.CANCELLED: "🚫",
 }
-
-
-def title(job: JobRow) -> str:
-    """The name of the video that was asked for, as it was given."""
-    config = json.loads(job.config) if job.config else {}
-    return str(config.get("title") or job.link)
 
 
 def safe(text: str) -> str:

@@ -13,7 +13,7 @@ the checkpoint, with the segments that were encoded and without a second downloa
 Ctrl-C stops it; the same command again finishes what was left. It may run several times at once, on
 one folder too: a job has one worker, whichever process that is in. `demo.log` in the folder holds
 what the encoders and the server did. (Not every version of SQLite is safe with several processes
-on one file: docs/leases.md.)
+on one file: docs/connect.md.)
 
 Read it in this order: app.py, bot.py, transfers.py, encode.py, segments.py, workers.py, follow.py,
 accident.py, report.py.

@@ -50,7 +50,11 @@ async def run(options: Options) -> int:
     names = Names()
     async with JobDb.open(options.db, settings=SETTINGS) as db:
         await db.init_schema()
+        health = await db.health()
         with choose_screen(json=options.json) as screen:
+            if health.dialect == "sqlite" and health.warnings:
+                version = f"SQLite {health.server_version}"
+                screen.note(f"several processes on {version}: fine for a demo, see docs/connect.md")
             follower = Follower(db, screen, names)
             work = asyncio.create_task(_work(options, db, screen, follower, names))
             with _signals(work.cancel) as received:

@@ -85,8 +85,7 @@ def _print(console: Console, heading: str, lines: Sequence[Line], *, dated: bool
     if errors:
         console.print()
     for job_id, error in errors:
-        text = Text(f"job {job_id}: {error.splitlines()[0]}")
-        console.print(text, no_wrap=True, overflow="ellipsis")
+        console.print(Text(f"job {job_id}: {error.splitlines()[0]}"))
 
 
 def _show(console: Console, table: Table) -> None:

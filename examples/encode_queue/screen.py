@@ -87,8 +87,9 @@ class BarScreen:
     def _words(self, words: str, more: str = "", colour: str = "default") -> str:
         """What stands behind the bar, cut to the room there; else all columns would shrink."""
         room = max(self._bars.console.width - _LEFT, 0)
-        more = f"  {more}"[: max(room - len(words), 0)] if more else ""
-        return f"[{colour}]{escape(words[:room])}[/]" + (f"[dim]{escape(more)}[/]" if more else "")
+        words = _cut(words, room)
+        more = _cut(f"  {more}", room - len(words)) if more else ""
+        return f"[{colour}]{escape(words)}[/]" + (f"[dim]{escape(more)}[/]" if more else "")
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -120,6 +121,13 @@ class BarScreen:
 
     def progress(self, job_id: int, done: float | None, words: str) -> None:
         self._bars.update(self._tasks[job_id], completed=done, description=self._words(words))
+
+
+def _cut(text: str, room: int) -> str:
+    """At most `room` characters of it; an ellipsis says that there is more."""
+    if len(text) <= room:
+        return text
+    return f"{text[: room - 1].rstrip()}…" if room > 0 else ""
 
 
 def choose_screen(*, json: bool) -> Screen:

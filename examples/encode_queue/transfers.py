@@ -47,7 +47,7 @@ def _add_download(
         async with http.get(link) as response:
             if response.status != HTTPStatus.OK:
                 reason = f"{response.status} {response.reason}, {response.url.path}"
-                return Fail(f"downloading: {reason}", final=response.status < 500)  # noqa: PLR2004
+                return Fail(reason, final=response.status < 500)  # noqa: PLR2004
             total, got = response.content_length, 0
             with part.open("wb") as target:
                 async for chunk in response.content.iter_chunked(_CHUNK):
@@ -56,7 +56,7 @@ def _add_download(
                     got += len(chunk)
                     ctx.progress(Progress.bytes(got, total, f"downloading, {got / 1e6:.1f} MB"))
         if got == 0:
-            return Fail(f"downloading: {response.url} is empty", final=True)
+            return Fail(f"{response.url} is empty", final=True)
         await publish(part, space.source)
         return {"source_bytes": got}
 

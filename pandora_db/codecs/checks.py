@@ -103,10 +103,10 @@ def check_operation_id(value: object, field: str = "operation_id") -> UUID:
     return value
 
 
-def clean_error(value: object, field: str = "error") -> str:
-    r"""An error text that can always be stored.
+def clean_error(value: object, field: str = "error", most: int = MAX_ERROR) -> str:
+    r"""An error text, or a line of a log, that can always be stored.
 
-    NUL and lone surrogates are escaped (`\x00`, `\ud800`), and what exceeds 16,384 characters is
+    NUL and lone surrogates are escaped (`\x00`, `\ud800`), and what exceeds `most` characters is
     cut with a mark of its full length. An exception becomes `Type: message`.
 
     Raises:
@@ -119,10 +119,10 @@ def clean_error(value: object, field: str = "error") -> str:
     else:
         refuse(field, value, "text or an exception")
     text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    if len(text) <= MAX_ERROR:
+    if len(text) <= most:
         return text
     mark = f" … (cut; {len(text)} characters in all)"
-    return text[: MAX_ERROR - len(mark)] + mark
+    return text[: most - len(mark)] + mark
 
 
 def _say(error: BaseException) -> str:

@@ -38,7 +38,6 @@ _PAGE = 500
 _ENDED = 1000  # jobs that ended last, looked at by `start`
 _QUEUE_EVERY = 5.0  # seconds between two looks at where the others stand in the queue,
 _QUEUE = 200  # the first so many of them
-_ENDS = frozenset({StageKind.DONE, StageKind.FAILED, StageKind.CANCELLED})
 
 
 class JobMessages:
@@ -207,7 +206,7 @@ class JobMessages:
                     self._active.pop(job_id, None)
 
     async def _show(self, job: JobRow) -> None:
-        ended = _kind(job) in _ENDS
+        ended = _has_ended(job)
         if ended:
             self._active.pop(job.job_id, None)
         elif MessageRef.from_job(job) is not None:
@@ -250,7 +249,7 @@ class JobMessages:
         async for job in self._db.iter_jobs(archived=False):
             if MessageRef.from_job(job) is None:
                 continue
-            if _kind(job) not in _ENDS:
+            if not _has_ended(job):
                 self._touch(job.job_id)
             elif job.updated_at is not None and job.updated_at >= since:
                 ended.append(job)
@@ -285,6 +284,11 @@ def _report(task: asyncio.Task[None]) -> None:
 def _kind(job: JobRow) -> StageKind | None:
     info = STAGES.get(job.ready)
     return info.kind if info else None
+
+
+def _has_ended(job: JobRow) -> bool:
+    kind = _kind(job)
+    return kind is not None and kind.terminal
 
 
 def _begins_anew(event: JobEvent) -> bool:

@@ -1,7 +1,7 @@
 """The caps on what may be stored, the same on every dialect.
 
 Text is counted in characters, JSON in bytes of UTF-8. One value above its cap is refused with
-`InvalidInput` before any SQL runs; only an error text is cut instead (`MAX_ERROR`).
+`InvalidInput` before any SQL runs; only an error text and a log line are cut instead.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ MAX_LOG = 4_096
 
 MAX_LOGS = 1_000
 """Log lines that are kept of each job: the newest."""
+
+MAX_SKIPPED = 2**31 - 1
+"""Log lines that one call may leave out."""
 
 MAX_JSON = 1_048_576
 MAX_JSON_DEPTH = 64

@@ -31,6 +31,8 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
 _STATUS = {
     StageKind.DRAFT: JobStatus.QUEUED,
     StageKind.WAITING: JobStatus.QUEUED,

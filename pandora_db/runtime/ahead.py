@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class Ahead:
     has none: those would be kept from other workers.
     """
 
-    def __init__(self, most: int, give_back: Callable[[Claim], Awaitable[None]]) -> None:
+    def __init__(
+        self, most: int, give_back: Callable[[Claim], Coroutine[None, None, None]]
+    ) -> None:
         self._most = most
         self._give_back = give_back
         self._claims: deque[tuple[float, Claim]] = deque()  # with the loop time when they came
@@ -65,11 +67,14 @@ class Ahead:
                 return claim
         return None
 
-    async def close(self) -> None:
-        """Give back what has not begun."""
+    @property
+    def giving(self) -> list[asyncio.Task[None]]:
+        """What is being given back."""
+        return list(self._giving)
+
+    def close(self) -> None:
+        """Begin to give back what has not begun."""
         self._give_up()
-        if self._giving:
-            await asyncio.wait(self._giving)
 
     def _wind(self) -> None:
         if self._claims and self._alarm is None:
@@ -90,9 +95,6 @@ class Ahead:
         self._took = float("inf")
         while self._claims:
             _, claim = self._claims.popleft()
-            giving = asyncio.ensure_future(self._back(claim))
+            giving = asyncio.ensure_future(self._give_back(claim))
             self._giving.add(giving)
             giving.add_done_callback(self._giving.discard)
-
-    async def _back(self, claim: Claim) -> None:
-        await self._give_back(claim)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
@@ -17,6 +16,8 @@ from pandora_db.runtime.failures import log_raised
 from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.runtime.hands import Hand
@@ -29,40 +30,76 @@ class _Phase(Enum):
     WORKING = 1
     ASKED = 2  # to stop by itself
     CUT = 3  # its task was cancelled
+    ENDING = 4  # the handler has ended, or was given up; what that means is being written
 
 
 class Attempt:
     """Runs a handler in a task of its own and looks after it until it has ended, or is given up.
 
-    A handler that goes on after it was cancelled is given up: the attempt has failed, and nothing
-    that it still writes counts.
+    Requests, the loss of the claim and timers come as callbacks: most handlers meet none. One that
+    returns and was asked for nothing has its end written in the same task; the end of all others,
+    which may have been cancelled, is written in another one. A handler that goes on after it was
+    cancelled is given up: the attempt has failed, and nothing that it still writes counts.
 
     Attributes:
         claim: the claim.
         hand: what it has of its worker's hands.
+        task: what is under way: the handler, or the writing of its end.
         outcome: what the handler's end meant; None when the job is given back, or was lost.
         left: the task of a handler that was given up.
     """
 
-    def __init__(self, db: JobDb, claim: Claim, work: Work, terms: Terms, hand: Hand) -> None:
+    __slots__ = (
+        "_began", "_ctx", "_db", "_late", "_loop", "_on_over", "_phase", "_refusing", "_resumable",
+        "_settled", "_stopping", "_terms", "_timer", "_was_cut", "_work",
+        "claim", "hand", "left", "outcome", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        db: JobDb,
+        claim: Claim,
+        work: Work,
+        terms: Terms,
+        *,
+        hand: Hand,
+        on_over: Callable[[Attempt], None],
+    ) -> None:
         self.claim = claim
         self.hand = hand
+        self.outcome: Outcome | None = None
         self.left: asyncio.Task[object] | None = None
         self._db = db
         self._work = work
         self._terms = terms
+        self._on_over = on_over
+        self._loop = loop = asyncio.get_running_loop()
         self._resumable = work.resumable and claim.job.name not in work.once
-        self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
         self._phase = _Phase.WORKING
-        self._due: float | None = None
         self._late = False  # it took longer than it may
+        self._was_cut = False
+        self._settled = False  # its end is written, or shall not be
         self._stopping = False
         self._refusing: asyncio.Task[None] | None = None
-        self._ctx: JobContext | None = None
-        self._task: asyncio.Task[object] | None = None
-        self.outcome: Outcome | None = None
-        self._began = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._began = loop.time()
+        self._ctx = JobContext(
+            db, claim,
+            checkpoint_every=work.checkpoint_every,
+            progress_every=work.progress_every,
+            data_root=terms.data_root,
+            hand=hand,
+        )  # fmt: skip
+        if claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
+            self._conclude()
+            return
+        claim.listener = self._hear
+        self.task: asyncio.Task[object] = loop.create_task(self._run(), name=f"job {claim.job_id}")
+        self.task.add_done_callback(self._handler_ended)
+        if work.timeout is not None:
+            self._set_timer(work.timeout)
+        if claim.hold is not Hold.NONE or claim.lost:
+            self._look()
 
     @property
     def seconds(self) -> float:
@@ -72,78 +109,98 @@ class Attempt:
     def stop(self) -> None:
         """Have the handler stop, as the worker shuts down."""
         self._stopping = True
-        self._news.set()
+        self._look()
 
     def cut(self) -> None:
         """Cancel the handler now."""
-        self._cut()
+        if self._is_at_work and not self._was_cut:
+            self._was_cut = True
+            self._phase = _Phase.CUT
+            self._set_timer(self._terms.cancel_grace)
+            self.task.cancel()
 
-    async def run(self) -> None:
-        """Make the attempt; a cancellation, which alone is raised, leaves the job to its lease."""
-        self.claim.listener = self._news.set
+    def leave(self) -> bool:
+        """Leave the job to its lease; whether there is still something under way to wait for."""
+        if self._phase is _Phase.ENDING:
+            self._settled = True
+            self.task.cancel()
+            return True
+        self._give_up()
+        return False
+
+    @property
+    def _is_at_work(self) -> bool:
+        return self._phase is not _Phase.ENDING and not self.task.done()
+
+    async def _run(self) -> object:
+        """The handler, and its end where nothing has come between."""
         try:
-            if self.claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
-                await end_claim(self._db, self.claim, None, self._work)
-                return
-            ctx, task = self._begin()
-            await self._watch(ctx, task)
-            await self._conclude(ctx, task)
-        except asyncio.CancelledError:
-            self._give_up()
-            raise
+            value = await self._work.handler(self._ctx)
+        except SystemExit as error:  # it would end the program
+            raise ExecutionFailed(f"the handler called sys.exit({error.code!r})") from error
+        if self._phase is _Phase.WORKING and not self.task.cancelling():
+            self._unwatch()
+            self.outcome = read_outcome(value)
+            try:
+                await self._write()
+                self._settled = True
+            except Exception as error:  # noqa: BLE001 - it is tried once more
+                # Such as InsideTransaction: the handler has left one open.
+                log.debug("the end of job %d: %r; once more", self.claim.job_id, error)
+        return value
+
+    def _handler_ended(self, task: asyncio.Task[object]) -> None:
+        if task is self.left:
+            return
+        if self._settled:
+            self._on_over(self)
+        else:  # also where somebody else cancelled the task after the handler's end
+            self._conclude(task)
+
+    def _conclude(self, ended: asyncio.Task[object] | None = None) -> None:
+        """Have the end written in a task of its own, which nobody else can cancel."""
+        self._unwatch()
+        self.task = self._loop.create_task(self._read_and_write(ended))
+        self.task.add_done_callback(lambda _: self._on_over(self))
+
+    async def _read_and_write(self, ended: asyncio.Task[object] | None) -> None:
+        try:
+            if ended is not None and self.outcome is None:
+                self.outcome = self._read(ended)
+            await self._write()
         except Exception:
             log.exception("a worker failed on job %d; its lease runs out", self.claim.job_id)
-            self._give_up()
-        finally:
-            self.claim.listener = None
-            if self._refusing is not None:
-                self._refusing.cancel()
+            # Whoever keeps the traceback keeps the claim too, which is renewed while it lives.
+            self.claim.lose("its worker failed on it")
 
-    def _begin(self) -> tuple[JobContext, asyncio.Task[object]]:
-        ctx = JobContext(
-            self._db, self.claim,
-            checkpoint_every=self._work.checkpoint_every,
-            progress_every=self._work.progress_every,
-            data_root=self._terms.data_root,
-            hand=self.hand,
-        )  # fmt: skip
-        self._ctx = ctx
-        self._task = task = self._loop.create_task(_call(self._work, ctx), name=f"job {ctx.job_id}")
-        task.add_done_callback(lambda _: self._news.set())
-        if self._phase is _Phase.CUT:
-            task.cancel()
-        elif self._work.timeout is not None:
-            self._due = self._loop.time() + self._work.timeout
-        return ctx, task
+    def _write(self) -> Coroutine[Any, Any, None]:
+        """Write what the handler told last, and what its outcome means."""
+        if self._ctx.has_told:
+            return self._write_all()
+        return end_claim(self._db, self.claim, self.outcome, self._work)
 
-    async def _watch(self, ctx: JobContext, task: asyncio.Task[object]) -> None:
-        while not task.done():
-            self._look(ctx)
-            if self._due is None:
-                await self._news.wait()
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._due):
-                        await self._news.wait()
-            self._news.clear()
-            if self._due is not None and self._due <= self._loop.time():
-                if self._phase is _Phase.CUT:
-                    return
-                self._late = self._phase is _Phase.WORKING
-                self._cut()
+    async def _write_all(self) -> None:
+        await self._ctx.close(lost=self.claim.lost)
+        await end_claim(self._db, self.claim, self.outcome, self._work)
 
-    def _look(self, ctx: JobContext) -> None:
+    def _hear(self) -> None:
+        """Not at once: the handler itself may have met the news, in a step that goes on."""
+        self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
         """See what was asked of the job meanwhile."""
+        if not self._is_at_work:
+            return
         if self.claim.lost:
-            self._cut()
+            self.cut()
         elif self.claim.hold is Hold.CANCEL:
-            self._ask(ctx, "cancel")
+            self._ask("cancel")
         elif self.claim.hold is Hold.PAUSE and not self._resumable:
             self._refuse_pause()
         elif self.claim.hold is Hold.PAUSE:
-            self._ask(ctx, "pause")
+            self._ask("pause")
         elif self._resumable and self._stopping:
-            self._ask(ctx, "shutdown")
+            self._ask("shutdown")
 
     def _refuse_pause(self) -> None:
         """Take the request back, on the record: it would stand there and never be met."""
@@ -160,45 +217,50 @@ class Attempt:
         finally:
             self._refusing = None
 
-    def _ask(self, ctx: JobContext, reason: str) -> None:
-        ctx.interrupt(reason)
+    def _ask(self, reason: str) -> None:
+        self._ctx.interrupt(reason)
         if self._phase is _Phase.WORKING:
             self._phase = _Phase.ASKED
-            self._due = self._loop.time() + self._terms.grace
+            self._set_timer(self._terms.grace)
 
-    def _cut(self) -> None:
-        if self._phase is not _Phase.CUT:
-            self._phase = _Phase.CUT
-            self._due = self._loop.time() + self._terms.cancel_grace
-            if self._task is not None:
-                self._task.cancel()
-            self._news.set()
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._time_is_up)
 
-    async def _conclude(self, ctx: JobContext, task: asyncio.Task[object]) -> None:
-        claim = self.claim
-        if task.done():
-            self.outcome = self._read(ctx, task)
-        else:
+    def _time_is_up(self) -> None:
+        if not self._is_at_work:
+            return
+        if self._phase is _Phase.CUT:
+            log.error("job %d: its handler went on after it was cancelled", self.claim.job_id)
             self._give_up()
-            log.error("job %d: its handler went on after it was cancelled", claim.job_id)
             self.outcome = Fail("the handler went on after it was cancelled")
-        await ctx.close(lost=claim.lost)
-        if claim.lost:
-            log.info("job %d: %s", claim.job_id, claim.error())
+            self._conclude()
         else:
-            await end_claim(self._db, claim, self.outcome, self._work)
+            self._late = self._phase is _Phase.WORKING
+            self.cut()
 
-    def _read(self, ctx: JobContext, task: asyncio.Task[object]) -> Outcome | None:
+    def _unwatch(self) -> None:
+        """The handler has ended: what is asked from now on comes too late."""
+        self._phase = _Phase.ENDING
+        self.claim.listener = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._refusing is not None:
+            self._refusing.cancel()
+
+    def _read(self, task: asyncio.Task[object]) -> Outcome | None:
         """What the handler's end means; None gives the job back."""
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
             return read_outcome(task.result())
-        outcome = self._read_error(ctx, error)
+        outcome = self._read_error(error)
         if isinstance(outcome, Fail):  # a bug, more often than not: where it happened is told
             log_raised(self.claim, outcome, error)
         return outcome
 
-    def _read_error(self, ctx: JobContext, error: BaseException | None) -> Outcome | None:
+    def _read_error(self, error: BaseException | None) -> Outcome | None:
         if self._late:
             return Fail(ExecutionFailed(f"the attempt took longer than {self._work.timeout:g} s"))
         if isinstance(error, LeaseLost) and error.token == self.claim.token:
@@ -206,26 +268,21 @@ class Attempt:
             return None
         if error is not None and not isinstance(error, Interrupted):
             return Fail(error)
-        if ctx.interrupted is None and self._stopping and not self._resumable:
+        interrupted = self._ctx.interrupted is not None
+        if not interrupted and self._stopping and not self._resumable:
             return Fail(Interrupted("shutdown"), final=True)
-        if ctx.interrupted is not None or self._phase is _Phase.CUT:
+        if interrupted or self._was_cut:
             return None
         raised = "CancelledError" if error is None else clean_error(error)
         itself = f"the handler stopped itself, and nobody had asked it to (it raised {raised})"
         return Fail(ExecutionFailed(itself))
 
     def _give_up(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            self.left = self._task
-            self.left.add_done_callback(_seen)
-
-
-async def _call(work: Work, ctx: JobContext) -> object:
-    try:
-        return await work.handler(ctx)
-    except SystemExit as error:  # it would end the program
-        raise ExecutionFailed(f"the handler called sys.exit({error.code!r})") from error
+        """Go on without the handler."""
+        self._unwatch()
+        self.task.cancel()
+        self.left = self.task
+        self.left.add_done_callback(_seen)
 
 
 def _seen(task: asyncio.Task[object]) -> None:

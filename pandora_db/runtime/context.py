@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pandora_db.db import internals
 from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
 from pandora_db.runtime.checkpointing import Checkpointing
@@ -54,7 +55,6 @@ class JobContext(Telling):
         self._checkpoint_every = checkpoint_every
         self._data_root = data_root
         self._reason: str | None = None
-        self._asked = asyncio.Event()
         self._state: Callable[[], tuple[object, int]] | None = None
 
     # Made when they are needed: a short job needs none of them.
@@ -62,6 +62,13 @@ class JobContext(Telling):
     @cached_property
     def _family(self) -> Family:
         return Family(self.db, self.claim, self._hand)
+
+    @cached_property
+    def _asked(self) -> asyncio.Event:
+        asked = asyncio.Event()
+        if self._reason is not None:
+            asked.set()
+        return asked
 
     @cached_property
     def _checkpoints(self) -> Checkpointing:
@@ -223,8 +230,7 @@ class JobContext(Telling):
                 "there is no folder for the data of jobs; start the workers with data_root=…",
                 field="data_root",
             )
-        origin = self.db._leases.origin  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        return DataDirs(self._data_root, origin).make(self.job_id)
+        return DataDirs(self._data_root, internals(self.db).leases.origin).make(self.job_id)
 
     def use_state(self, state: Callable[[], tuple[object, int]]) -> None:
         """Say what `checkpoint()` keeps when it is given nothing: a state and its version."""

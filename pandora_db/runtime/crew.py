@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from pandora_db.db import internals
+from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.data_dirs import DataDirs
 from pandora_db.runtime.requests import Requests
@@ -49,7 +51,7 @@ class Crew:
         self._begun = False
         self._retention: Retention | None = None
         if terms.data_root is not None and terms.keep_data is not None:
-            dirs = DataDirs(terms.data_root, db._leases.origin)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            dirs = DataDirs(terms.data_root, internals(db).leases.origin)
             self._retention = Retention(db, dirs, terms.keep_data)
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
@@ -64,8 +66,9 @@ class Crew:
         with suppress(PandoraDbError):  # the workers meet it too, and say so
             await self._count_elsewhere("they come here if their leases run out")
         for worker in self.workers:
-            # No method for users of the handle; polling goes on beside it.
-            worker.start(self.db._seek([worker.work.waiting], worker.bell.ring))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            # Polling goes on beside it.
+            lookout = internals(self.db).lookout
+            worker.start(lookout.seek([worker.work.waiting], worker.bell.ring))
         self._requests.start()
         if self._retention is not None:
             self._retention.start()
@@ -146,16 +149,7 @@ class Crew:
 
     async def stop(self) -> None:
         """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""
-        ending = asyncio.ensure_future(self._stop())
-        cancelled = False
-        while not ending.done():
-            try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-        ending.result()
+        await finish(self._stop())
 
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,10 +162,9 @@ class Crew:
             worker.cut()
         await self._ended_by(began + most * (_ASKED + _CUT))
         await self._ended_by(began + most)
-        tasks = self._tasks()
         for worker in self.workers:
             worker.leave()
-        if tasks:
+        if tasks := self._tasks():
             await asyncio.wait(tasks)
         self._requests.stop()
 
@@ -179,10 +172,10 @@ class Crew:
         return [claim for worker in self.workers for claim in worker.claims]
 
     def _claims(self) -> list[Claim]:
-        return [attempt.claim for worker in self.workers for attempt in worker.attempts.values()]
+        return [attempt.claim for worker in self.workers for attempt in worker.attempts]
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for worker in self.workers for task in worker.attempts]
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for worker in self.workers for task in worker.tasks]
 
     async def _ended_by(self, when: float) -> None:
         loop = asyncio.get_running_loop()

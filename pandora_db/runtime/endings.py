@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from pandora_db.codecs.claim import ending
 from pandora_db.codecs.json_text import Json
 from pandora_db.errors import (
     ConnectionFailed,
+    InsideTransaction,
     InvalidInput,
     InvalidTransition,
     LeaseLost,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pandora_db")
 
-End = Callable[[UUID | None], Awaitable[Any]]
 _PASSING = (
     ConnectionFailed, LockTimeout, OutcomeUnknown, PoolTimeout, StatementTimeout, StorageError,
     TransactionAborted,
@@ -49,53 +49,84 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
     """Write what an outcome means for the job; None gives it back.
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
+
+    Raises:
+        InsideTransaction: this task is in an open transaction of the handle; nothing was written.
     """
-    if isinstance(outcome, Done):
+    if claim.lost:
+        log.info("job %d: %s", claim.job_id, claim.error())
+    call: UUID | None = None
+    pause = _FIRST
+    while not claim.lost:
         try:
-            await _write(claim, _done(db, claim, outcome, work))
-        except InvalidInput as error:  # an output that cannot be kept; it will be no better
-            refusal = Fail(f"the handler returned what cannot be kept: {error}", final=True)
-            log_raised(claim, refusal, error)
-            await _write(claim, _fail(db, claim, refusal, work))
-    elif isinstance(outcome, Fail):
-        await _write(claim, _fail(db, claim, outcome, work))
-    elif isinstance(outcome, Snooze):
-        seconds = outcome.seconds
-        await _write(claim, lambda call: db.snooze_job(claim, seconds, operation_id=call))
-    elif isinstance(outcome, Cancelled):
+            await _write(db, claim, outcome, work, call)
+            break
+        except LeaseLost as error:
+            log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
+            claim.lose(error.reason)
+        except (InvalidInput, RecursionError) as error:
+            outcome = _unkept(claim, outcome, error)
+        except _PASSING as error:
+            call, pause = await _try_later(claim, error, call, pause)
+        except InsideTransaction:
+            raise
+        except PandoraDbError as error:
+            log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
+            break
+    if isinstance(outcome, Cancelled):
+        await _cancel_children(db, claim)
+
+
+async def _try_later(
+    claim: Claim, error: PandoraDbError, call: UUID | None, pause: float
+) -> tuple[UUID | None, float]:
+    """Wait; the operation id and the pause of the next try."""
+    if isinstance(error, OutcomeUnknown):
+        call = error.operation_id
+    if pause == _FIRST:
+        log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
+    await asyncio.sleep(pause)
+    return call, min(2 * pause, _MOST)
+
+
+def _unkept(claim: Claim, outcome: Outcome | None, error: Exception) -> Fail:
+    """What becomes of an output that cannot be kept: it will be no better."""
+    if not isinstance(outcome, Done):
+        raise error
+    refusal = Fail(f"the handler returned what cannot be kept: {error}", final=True)
+    log_raised(claim, refusal, error)
+    return refusal
+
+
+def _write(
+    db: Store, claim: Claim, outcome: Outcome | None, work: Work, call: UUID | None
+) -> Coroutine[Any, Any, object]:
+    """The call that writes it; `call` is the operation id of one before, which is repeated."""
+    if isinstance(outcome, Done):
+        output: Any = plain_output(outcome.output)
+        return db.finish_job(
+            claim, work.after, output=output, output_kind=outcome.kind, output_file=outcome.file,
+            operation_id=call,
+        )  # fmt: skip
+    if isinstance(outcome, Fail):
+        return _fail(db, claim, outcome, work, call)
+    if isinstance(outcome, Snooze):
+        return db.snooze_job(claim, outcome.seconds, operation_id=call)
+    if isinstance(outcome, Cancelled):
         stage = ending(work.working, StageKind.CANCELLED)
         reason: Json = None if outcome.reason is None else {"reason": outcome.reason}
         kind = None if reason is None else "cancelled"
-        await _write(
-            claim,
-            lambda call: db.finish_job(
-                claim, stage, output=reason, output_kind=kind, operation_id=call
-            ),
-        )
-        await _cancel_children(db, claim)
-    else:
-        await _write(claim, lambda call: db.release_job(claim, operation_id=call))
+        return db.finish_job(claim, stage, output=reason, output_kind=kind, operation_id=call)
+    return db.release_job(claim, operation_id=call)
 
 
-def _done(db: Store, claim: Claim, outcome: Done, work: Work) -> End:
-    output: Any = plain_output(outcome.output)
-    return lambda call: db.finish_job(
-        claim, work.after, output=output, output_kind=outcome.kind, output_file=outcome.file,
-        operation_id=call,
-    )  # fmt: skip
-
-
-def _fail(db: Store, claim: Claim, outcome: Fail, work: Work) -> End:
+async def _fail(db: Store, claim: Claim, outcome: Fail, work: Work, call: UUID | None) -> None:
     retry_in = work.retry_in if outcome.retry_in is None else outcome.retry_in
     wait = retry_wait(retry_in, claim.attempt)
-
-    async def end(call: UUID | None) -> None:
-        again = await db.fail_job(
-            claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
-        )
-        log_failed(claim, outcome, wait if again else None)
-
-    return end
+    again = await db.fail_job(
+        claim, outcome.error, retry_in=wait, final=outcome.final, operation_id=call
+    )
+    log_failed(claim, outcome, wait if again else None)
 
 
 async def _cancel_children(db: Store, claim: Claim) -> None:
@@ -108,28 +139,3 @@ async def _cancel_children(db: Store, claim: Claim) -> None:
                 await db.cancel_job(child.job_id)
     except PandoraDbError as error:
         log.warning("the children of job %d were not cancelled: %s", claim.job_id, error)
-
-
-async def _write(claim: Claim, end: End) -> None:
-    call: UUID | None = None
-    pause = _FIRST
-    while not claim.lost:
-        try:
-            await end(call)
-        except LeaseLost as error:
-            log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
-            claim.lose(error.reason)
-        except InvalidInput:
-            raise
-        except _PASSING as error:
-            if isinstance(error, OutcomeUnknown):
-                call = error.operation_id
-            if pause == _FIRST:
-                log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _MOST)
-        except PandoraDbError as error:
-            log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
-            return
-        else:
-            return

@@ -10,8 +10,9 @@ from pandora_db.codecs.checks import check_id
 from pandora_db.errors import Interrupted, InvalidInput, NotFound
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_PRIORITY
+from pandora_db.models.status import ENDED
 from pandora_db.runtime.dispatching import child_key, make_job
-from pandora_db.runtime.following import ENDED, wait_ended
+from pandora_db.runtime.following import wait_ended
 from pandora_db.runtime.handle import JobHandle
 from pandora_db.runtime.job_info import JobInfo
 from pandora_db.runtime.registry import REGISTRY, Registry

@@ -7,14 +7,17 @@ from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pandora_db.models.status import JobStatus
+from pandora_db.db import internals
+from pandora_db.models.status import ENDED
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.event import EventKind
     from pandora_db.models.job_row import JobRow
 
-ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+_SURE = 30.0
+"""Seconds after which all are looked at, whatever was heard."""
 
 
 async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
@@ -32,9 +35,8 @@ async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
         changed.add(job_id)
         rung.set()
 
-    # No method for users of the handle, who have `watch`.
-    follow, check = db._follow, db._check_follow  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    undo = [follow(job_id, partial(heard, job_id)) for job_id in left]
+    lookout = internals(db).lookout
+    undo = [lookout.follow(job_id, partial(heard, job_id)) for job_id in left]
     try:
         while left:
             looked = left & changed
@@ -49,8 +51,12 @@ async def wait_ended(db: JobDb, job_ids: Collection[int]) -> dict[int, JobRow]:
                     left.discard(job_id)
                     found[job_id] = row
             if left:
-                await rung.wait()
-                check()
+                try:
+                    async with asyncio.timeout(_SURE):
+                        await rung.wait()
+                except TimeoutError:
+                    changed |= left
+                lookout.check()
     finally:
         for call in undo:
             call()

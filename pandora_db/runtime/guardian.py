@@ -2,8 +2,16 @@
 
 A process that is killed with SIGKILL can end nobody. So a small shell, in a session of its own,
 reads from a pipe which process groups are at work; when the pipe ends, because this process did, it
-kills those. Linux's PR_SET_PDEATHSIG would not do: it is tied to the thread that started the
-program, and reaches the program only and none of its children.
+kills those. Linux's PR_SET_PDEATHSIG would not do: the program would have to ask for it itself, and
+it is tied to the thread that started the program, and reaches none of its children.
+
+A program is started as it is, and its group is known only then. For the moment in between the
+guardian knows the pipes that the program is given: it kills the group of whoever holds one as its
+output or error output. That child has them by the time that the guardian hears of our end, since
+until it is the program it holds our end of the guardian's pipe too; not so under uvloop, whose
+child lets go of that first, and for which the guardian looks again a second later. It takes Linux's
+/proc; on other systems a program whose worker is killed in this moment, some turns of the event
+loop, goes on, as it does on Linux if the first thing it does is to put both pipes away.
 """
 
 from __future__ import annotations
@@ -14,11 +22,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 
 _GUARD = r"""
+PATH="$PATH:/bin:/usr/bin"
 exec 3<&0
 trap '' HUP INT QUIT TERM
 {
@@ -29,11 +38,26 @@ trap '' HUP INT QUIT TERM
         *) groups="${groups%%" $group "*} ${groups#*" $group "}" ;;
         esac
     done
-    for group in $groups; do kill -s KILL -- "-$group"; done
+    for group in $groups; do
+        case $group in
+        pipe:*) ;;
+        *) kill -s KILL -- "-$group" ;;
+        esac
+    done
+    case $groups in *pipe:*)
+        for seconds in 0 1; do
+            sleep "$seconds"
+            ls -n /proc/[0-9]*/fd/[12] 2>/dev/null | while read -r line; do
+                pipe=${line##* -> pipe:[}
+                case $groups in *" pipe:${pipe%]} "*)
+                    pid=${line##* /proc/}
+                    kill -s KILL -- "-${pid%%/*}"
+                esac
+            done
+        done
+    esac
 } &
 """
-# A program begins when its group is known to the guardian, and not at all when we end before.
-_BEGIN = 'read -r go && exec "$@" </dev/null'
 
 
 class Guardian:
@@ -42,20 +66,30 @@ class Guardian:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipe: int | None = None
-        self._groups: set[int] = set()
+        self._groups: set[str] = set()
 
-    def add(self, group: int) -> None:
-        """Have a group killed when this process is over."""
-        with self._lock:
-            self._groups.add(group)
-            self._tell(f"+ {group}\n")
+    def add(self, *groups: int | str) -> None:
+        """Have groups killed when this process is over: by their number, or the name of a pipe.
 
-    def remove(self, group: int) -> None:
-        """A group is over; its number may soon be another one's."""
+        Where there is no shell, nothing is guarded.
+
+        Raises:
+            OSError: the shell cannot be started.
+        """
+        if find_shell() is None:
+            return
         with self._lock:
-            if group in self._groups:
-                self._groups.discard(group)
-                self._tell(f"- {group}\n")
+            added = [str(group) for group in groups]
+            self._groups.update(added)
+            self._tell("+", added)
+
+    def remove(self, *groups: int | str) -> None:
+        """Groups are over; their numbers may soon be others'."""
+        with self._lock:
+            removed = [str(group) for group in groups if str(group) in self._groups]
+            if removed:
+                self._groups.difference_update(removed)
+                self._tell("-", removed)
 
     def forget(self) -> None:
         """In a child process: the groups are the parent's."""
@@ -65,10 +99,10 @@ class Guardian:
             os.close(self._pipe)
             self._pipe = None
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, what: str, groups: Iterable[str]) -> None:
         if self._pipe is not None:
             with suppress(BrokenPipeError):  # somebody killed it
-                os.write(self._pipe, line.encode())
+                os.write(self._pipe, _lines(what, groups))
                 return
             os.close(self._pipe)
             self._pipe = None
@@ -92,7 +126,11 @@ class Guardian:
         finally:
             os.close(mine)
         self._pipe = other
-        os.write(other, "".join(f"+ {group}\n" for group in sorted(self._groups)).encode())
+        os.write(other, _lines("+", sorted(self._groups)))
+
+
+def _lines(what: str, groups: Iterable[str]) -> bytes:
+    return "".join(f"{what} {group}\n" for group in groups).encode()
 
 
 GUARDIAN = Guardian()
@@ -106,37 +144,3 @@ if sys.platform != "win32":
 def find_shell() -> str | None:
     """The shell that guards; None where there is none, and nothing is guarded."""
     return None if sys.platform == "win32" else shutil.which("sh", path=os.defpath)
-
-
-def guarded(
-    command: Sequence[str],
-    *,
-    cwd: str | os.PathLike[str] | None,
-    env: Mapping[str, str] | None,
-) -> list[str] | None:
-    """The command that begins `command` when it is given a line; None where nobody guards.
-
-    Raises:
-        OSError: there is no such program, which the shell would say in words of its own.
-    """
-    shell = find_shell()
-    if shell is None:
-        return None
-    program, *arguments = command
-    if os.path.dirname(program):  # noqa: PTH120 - of text
-        found: str | None = program
-        # As exec does, from where it will run.
-        path = program if cwd is None else os.path.join(cwd, program)  # noqa: PTH118
-        if not os.path.exists(path):  # noqa: PTH110
-            raise _refusal(errno.ENOENT, program)
-        if os.path.isdir(path) or not os.access(path, os.X_OK):  # noqa: PTH112
-            raise _refusal(errno.EACCES, program)
-    else:
-        found = shutil.which(program, path=os.pathsep.join(os.get_exec_path(env)))
-    if found is None:
-        raise _refusal(errno.ENOENT, program)
-    return [shell, "-c", _BEGIN, "sh", found, *arguments]
-
-
-def _refusal(code: int, program: str) -> OSError:
-    return OSError(code, os.strerror(code), program)

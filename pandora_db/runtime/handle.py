@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from pandora_db.db import internals
 from pandora_db.errors import ExecutionFailed, InvalidTransition, JobCancelled, NotFound
 from pandora_db.models.stage import TaskStage
-from pandora_db.models.status import JobStatus
-from pandora_db.runtime.following import ENDED, wait_ended
+from pandora_db.models.status import ENDED, JobStatus
+from pandora_db.runtime.following import wait_ended
 from pandora_db.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class JobHandle:
         def heard(_: EventKind | None) -> None:
             rung.set()
 
-        undo = self._db._follow(self.id, heard)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        undo = internals(self._db).lookout.follow(self.id, heard)
         try:
             while True:
                 rung.clear()

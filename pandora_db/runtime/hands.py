@@ -63,12 +63,14 @@ class Hands:
 class Hand:
     """The hand that an attempt has; taken when it is made."""
 
+    __slots__ = ("_hands", "_held", "_over", "_turn", "_waits")
+
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._held = True
         self._over = False
         self._waits = 0
-        self._turn = asyncio.Lock()
+        self._turn: asyncio.Lock | None = None  # few handlers lend their hand
         hands.take()
 
     @property
@@ -86,6 +88,8 @@ class Hand:
             yield
         finally:
             self._waits -= 1
+        if self._turn is None:
+            self._turn = asyncio.Lock()
         async with self._turn:
             if self._is_wanted and not self._held:
                 await self._hands.take_next()
@@ -96,7 +100,8 @@ class Hand:
     def end(self) -> None:
         """Give it back for good."""
         self._over = True
-        self._let_go()
+        if self._held:
+            self._let_go()
 
     @property
     def _is_wanted(self) -> bool:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from pandora_db.codecs.checks import check_text, clean_error
+from pandora_db.codecs.json_text import encode_json
 from pandora_db.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -18,12 +19,15 @@ _NAME = 128
 
 
 class Notes:
-    """Kept in `progress_data`, over attempts and restarts: the last 50 of a kind, and how many."""
+    """Kept in `progress_data`, over attempts and restarts: the last 50 of a kind, and how many.
+
+    What stands there may be another program's: what is of no use is left out.
+    """
 
     def __init__(self, job: JobRow) -> None:
         self.warnings: list[str] = []
         self.errors: list[str] = []
-        self.counts = {"warnings": 0, "errors": 0}
+        self.counts: dict[str, float] = {"warnings": 0, "errors": 0}
         self.metrics: dict[str, float] = {}
         stored: object = json.loads(job.progress_data) if job.progress_data else None
         if isinstance(stored, dict):
@@ -32,11 +36,12 @@ class Notes:
     def _restore(self, stored: object) -> None:
         if not isinstance(stored, dict):
             return
-        notes = cast("dict[str, Any]", stored)
-        self.warnings = [str(text) for text in notes.get("warnings", ())]
-        self.errors = [str(text) for text in notes.get("errors", ())]
-        self.counts |= {kind: int(notes.get("counts", {}).get(kind, 0)) for kind in self.counts}
-        self.metrics = {str(name): float(n) for name, n in notes.get("metrics", {}).items()}
+        notes = cast("dict[str, object]", stored)
+        self.warnings = [text for text in _items(notes.get("warnings")) if isinstance(text, str)]
+        self.errors = [text for text in _items(notes.get("errors")) if isinstance(text, str)]
+        counts, metrics = _facts(notes.get("counts")), _facts(notes.get("metrics"))
+        self.counts |= {kind: n for kind, n in counts.items() if kind in self.counts and n >= 0}
+        self.metrics = dict(list(metrics.items())[:_METRICS])
 
     def warn(self, message: str) -> str:
         """Add a warning."""
@@ -53,7 +58,11 @@ class Notes:
             raise InvalidInput(f"metric {name} is {value!r}; expected a number", field="value")
         if name not in self.metrics and len(self.metrics) >= _METRICS:
             raise InvalidInput(f"a job keeps at most {_METRICS} metrics", field="name")
-        self.metrics[name] = value + (self.metrics.get(name, 0) if add else 0)
+        value += self.metrics.get(name, 0) if add else 0
+        encode_json(
+            value, f"metric {name}"
+        )  # not when all is written, where it would stop the rest
+        self.metrics[name] = value
 
     def to_data(self) -> dict[str, Any]:
         """What is kept; nothing where there is nothing."""
@@ -71,3 +80,19 @@ class Notes:
         del kept[:-_KEPT]
         self.counts[kind] += 1
         return text
+
+
+def _items(stored: object) -> list[object]:
+    return cast("list[object]", stored) if isinstance(stored, list) else []
+
+
+def _facts(stored: object) -> dict[str, float]:
+    """The numbers of what may be an object of anything."""
+    if not isinstance(stored, dict):
+        return {}
+    facts = cast("dict[str, object]", stored)
+    return {
+        name: number
+        for name, number in facts.items()
+        if isinstance(number, int | float) and not isinstance(number, bool)
+    }

@@ -81,21 +81,26 @@ class Cancelled:
 
     def __post_init__(self) -> None:
         if self.reason is not None:
-            clean_error(self.reason, "reason")
+            object.__setattr__(self, "reason", clean_error(self.reason, "reason"))
 
 
 Outcome: TypeAlias = Done | Snooze | Fail | Cancelled
+_NOTHING = Done()
 
 
 def read_outcome(value: object) -> Outcome:
     """What a handler meant by what it returned: anything but an outcome is an output."""
-    if isinstance(value, Done | Snooze | Fail | Cancelled):
+    if value is None:
+        return _NOTHING
+    if isinstance(value, (Done, Snooze, Fail, Cancelled)):
         return value
     return Done(value)
 
 
 def plain_output(value: object) -> object:
     """An output with its models turned into JSON values."""
+    if value is None:
+        return None
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, dict):

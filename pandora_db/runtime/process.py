@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pandora_db.codecs.claim import check_seconds
-from pandora_db.errors import ExecutionFailed, InvalidInput
-from pandora_db.models.checks import refuse
+from pandora_db.errors import ExecutionFailed
+from pandora_db.runtime.command import Command
 from pandora_db.runtime.lines import read_lines
 from pandora_db.runtime.process_group import ProcessGroup
 
@@ -58,20 +58,20 @@ async def run_process(
         grace: seconds between asking it to end and killing it.
         check: whether an exit code other than 0 is an error.
         cwd: the folder it runs in.
-        env: its environment; None for this one's.
+        env: its environment, exactly; None for this one's.
 
     Raises:
         ExecutionFailed: it cannot be started, ended with another code than 0, or took longer than
             `timeout`; the message holds the end of what it said.
         InvalidInput: a bad argument; nothing was started.
     """
-    command = [_argument(part) for part in (program, *arguments)]
+    command = Command.of(program, arguments, cwd, env)
     if timeout is not None:
         check_seconds(timeout, "timeout")
     check_seconds(grace, "grace")
-    name = os.path.basename(command[0])  # noqa: PTH119 - of text, on any system
+    name = os.path.basename(command.words[0])  # noqa: PTH119 - of text, on any system
     try:
-        group = await ProcessGroup.start(*command, cwd=cwd, env=env)
+        group = await ProcessGroup.start(command)
     except OSError as error:
         raise ExecutionFailed(f"{name} cannot be started: {error}") from error
     tail: deque[str] = deque(maxlen=_TAIL)
@@ -86,7 +86,10 @@ async def run_process(
             f"{name} was stopped: it ran longer than {timeout:g} s{_said(tail)}"
         ) from error
     finally:
-        await group.end(grace)
+        try:
+            await group.end(grace)
+        finally:
+            group.close()
     if check and code != 0:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         raise ExecutionFailed(f"{name} {how}{_said(tail)}", code=code)
@@ -149,12 +152,3 @@ class _Reader:
 def _said(tail: deque[str]) -> str:
     text = "\n".join(tail).strip()[-_SAID:]
     return f":\n{text}" if text else ""
-
-
-def _argument(value: object) -> str:
-    if not isinstance(value, str | os.PathLike):
-        refuse("arguments", value, "text or a path")
-    text = os.fspath(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if not isinstance(text, str) or "\0" in text:
-        raise InvalidInput("an argument is bytes or holds a NUL; expected text", field="arguments")
-    return text

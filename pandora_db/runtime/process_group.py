@@ -6,14 +6,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from asyncio import subprocess
+from contextlib import ExitStack, closing, suppress
 
 from pandora_db.drivers.tasks import settle
-from pandora_db.runtime.guardian import GUARDIAN, guarded
+from pandora_db.runtime.command import Command
+from pandora_db.runtime.guardian import GUARDIAN
+from pandora_db.runtime.pipe import Pipe
 
 _LOOK = 0.1  # seconds
-_GO = b"\n"
 
 
 class ProcessGroup:
@@ -23,64 +24,41 @@ class ProcessGroup:
     such groups, only the program itself is ended, and it outlives a process that is killed.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self,
+        process: subprocess.Process,
+        out: asyncio.StreamReader | None,
+        err: asyncio.StreamReader | None,
+        pipes: ExitStack,
+    ) -> None:
+        assert out is not None, "a pipe was asked for"  # noqa: S101
+        assert err is not None, "a pipe was asked for"  # noqa: S101
+        self.out = out
+        """What it prints."""
+        self.err = err
+        """What it complains of."""
         self._process = process
+        self._pipes = pipes
         self._over = False
 
     @classmethod
-    async def start(
-        cls,
-        program: str,
-        *arguments: str,
-        cwd: str | os.PathLike[str] | None,
-        env: Mapping[str, str] | None,
-    ) -> ProcessGroup:
+    async def start(cls, command: Command) -> ProcessGroup:
         """Start it, with nothing to read and two pipes to write to; cancelled, it is killed."""
-        command = (program, *arguments)
-        waiting = guarded(command, cwd=cwd, env=env)
-        starting = asyncio.ensure_future(
-            asyncio.create_subprocess_exec(
-                *(waiting or command),
-                stdin=asyncio.subprocess.PIPE if waiting else asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=cwd,
-                env=env,
-                # Ctrl-C at the terminal reaches us and not the program: we decide its end.
-                start_new_session=True,
-            )
-        )
+        starting = asyncio.ensure_future(_start(command))
         try:
-            group = cls(await settle(starting))
+            return await settle(starting)
         except asyncio.CancelledError:
             if not starting.cancelled() and starting.exception() is None:
-                await cls(starting.result()).end(0)
+                group = starting.result()
+                try:
+                    await group.end(0)
+                finally:
+                    group.close()
             raise
-        try:
-            group.begin()
-        except BaseException:
-            await group.end(0)
-            raise
-        return group
 
-    def begin(self) -> None:
-        """Let the program run, guarded from here on."""
-        if self._process.stdin is not None:
-            GUARDIAN.add(self._process.pid)
-            self._process.stdin.write(_GO)
-            self._process.stdin.close()
-
-    @property
-    def out(self) -> asyncio.StreamReader:
-        """What it prints."""
-        assert self._process.stdout is not None, "a pipe was asked for"  # noqa: S101
-        return self._process.stdout
-
-    @property
-    def err(self) -> asyncio.StreamReader:
-        """What it complains of."""
-        assert self._process.stderr is not None, "a pipe was asked for"  # noqa: S101
-        return self._process.stderr
+    def close(self) -> None:
+        """Nobody reads on."""
+        self._pipes.close()
 
     async def wait(self) -> int:
         """Its exit code, when it has ended."""
@@ -123,3 +101,43 @@ class ProcessGroup:
                     self._process.kill() if force else self._process.terminate()
             else:
                 os.killpg(self._process.pid, signal.SIGKILL if force else signal.SIGTERM)
+
+
+async def _start(command: Command) -> ProcessGroup:
+    if sys.platform == "win32":
+        process = await _spawn(command, subprocess.PIPE, subprocess.PIPE)
+        return ProcessGroup(process, process.stdout, process.stderr, ExitStack())
+    with ExitStack() as pipes:
+        out, err = (pipes.enter_context(closing(Pipe())) for _ in range(2))
+        streams = await out.open(), await err.open()
+        names = (out.name, err.name)
+        try:
+            GUARDIAN.add(*names)
+            process = await _spawn(command, out.end, err.end)
+            group = ProcessGroup(process, *streams, pipes.pop_all())
+            try:
+                GUARDIAN.add(process.pid)
+                GUARDIAN.remove(*names)
+                out.give()
+                err.give()
+            except BaseException:
+                await group.end(0)
+                group.close()
+                raise
+        except BaseException:
+            GUARDIAN.remove(*names)
+            raise
+        return group
+
+
+async def _spawn(command: Command, out: int, err: int) -> subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command.words,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        cwd=command.cwd,
+        env=command.env,
+        # Ctrl-C at the terminal reaches us and not the program: we decide its end.
+        start_new_session=True,
+    )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pandora_db.codecs.checks import check_int, check_progress, check_text
 from pandora_db.codecs.json_text import Json, encode_json
+from pandora_db.errors import InvalidInput
 from pandora_db.models.limits import MAX_ID, MAX_STEP
 
 if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
+
+
+_KINDS = ("percentage", "count", "bytes", "structured", "indeterminate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +85,15 @@ class Progress:
 
     @classmethod
     def of(cls, job: JobRow) -> Self:
-        """The progress of a stored job, whoever wrote it."""
+        """The progress of a stored job, whoever wrote it; of another shape, the fraction alone."""
         stored: object = json.loads(job.progress_data) if job.progress_data else None
-        if not isinstance(stored, dict) or "kind" not in stored:
-            kind = "indeterminate" if job.progress is None else "percentage"
-            return cls(job.progress, job.current_step, kind)
-        facts = cast("dict[str, Any]", stored)
-        return cls(
-            job.progress, job.current_step, facts["kind"],
-            facts.get("done"), facts.get("total"), facts.get("data"),
-        )  # fmt: skip
+        facts = cast("dict[str, Any]", stored) if isinstance(stored, dict) else {}
+        if facts.get("kind") in _KINDS:
+            told = (facts["kind"], facts.get("done"), facts.get("total"), facts.get("data"))
+            with suppress(InvalidInput):
+                return cls(job.progress, job.current_step, *told)
+        kind = "indeterminate" if job.progress is None else "percentage"
+        return cls(job.progress, job.current_step, kind)
 
 
 def _part(done: int, total: int | None) -> float | None:

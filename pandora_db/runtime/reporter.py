@@ -8,9 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
-from pandora_db.errors import LeaseLost, PandoraDbError
+from pandora_db.db import internals
+from pandora_db.errors import LeaseLost, OutcomeUnknown, PandoraDbError
 from pandora_db.models.limits import MAX_LOGS
 from pandora_db.models.log import LogLine
 from pandora_db.runtime.notes import Notes
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
 
 log = logging.getLogger("pandora_db")
+
+
+class _Batch(NamedTuple):
+    """Lines with the time when each was said, how many before them were let go, and its write."""
+
+    lines: deque[tuple[float, LogLine]]
+    dropped: int
+    operation_id: UUID | None = None
 
 
 class Reporter:
@@ -41,7 +51,7 @@ class Reporter:
         # When each line was said; those that would not be kept anyway are let go, and counted.
         self._lines: deque[tuple[float, LogLine]] = deque()
         self._dropped = 0
-        self._last: int | None = None  # number of a line that is stored
+        self._unsure: _Batch | None = None  # it may be stored or not
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -69,6 +79,7 @@ class Reporter:
         """Write nothing more."""
         self._dirty = False
         self._lines.clear()
+        self._unsure = None
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -97,7 +108,7 @@ class Reporter:
 
     @property
     def _is_due(self) -> bool:
-        return self._dirty or bool(self._lines)
+        return self._dirty or bool(self._lines) or self._unsure is not None
 
     def _soon(self) -> None:
         if self._timer is None and self._task is None:
@@ -131,28 +142,36 @@ class Reporter:
                 self._claim, progress=progress.fraction, current_step=progress.step,
                 progress_data=data,
             )  # fmt: skip
-            self._db._tell(self._claim.job_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            internals(self._db).lookout.tell(self._claim.job_id)
         except LeaseLost as error:
             self._claim.lose(error.reason)
         except PandoraDbError as error:  # the next one may get through; the last is told nowhere
             log.warning("progress of job %d was not written: %s", self._claim.job_id, error)
 
     async def _write_lines(self) -> None:
-        if not self._lines or not self._claim.alive:
-            return
-        lines, self._lines = self._lines, deque()
-        dropped, self._dropped = self._dropped, 0
+        if self._unsure is not None and self._claim.alive:
+            await self._append(self._unsure)
+        if self._lines and self._unsure is None and self._claim.alive:
+            batch = _Batch(self._lines, self._dropped)
+            self._lines, self._dropped = deque(), 0
+            await self._append(batch)
+
+    async def _append(self, batch: _Batch) -> None:
         now = self._loop.time()
+        lines = [line._replace(age=now - said) for said, line in batch.lines]
         try:
-            if self._last is None:
-                self._last = await self._db.append_logs(self._claim, ())
-            aged = [line._replace(age=now - said) for said, line in lines]
-            after = self._last + dropped
-            self._last = await self._db.append_logs(self._claim, aged, after=after)
+            await self._db.append_logs(
+                self._claim, lines, skipped=batch.dropped, operation_id=batch.operation_id
+            )
+            self._unsure = None
         except LeaseLost as error:
             self._claim.lose(error.reason)
-        except PandoraDbError as error:  # with the next ones, if there are any
+            self._unsure = None
+        except PandoraDbError as error:
             log.warning("the log of job %d was not written: %s", self._claim.job_id, error)
-            together = [*lines, *self._lines]
-            self._lines = deque(together[-MAX_LOGS:])
-            self._dropped += dropped + len(together) - len(self._lines)
+            if isinstance(error, OutcomeUnknown):  # once more by its id, before newer ones
+                self._unsure = batch._replace(operation_id=error.operation_id)
+            elif self._unsure is None:  # with the next ones
+                together = [*batch.lines, *self._lines]
+                self._lines = deque(together[-MAX_LOGS:])
+                self._dropped += batch.dropped + len(together) - len(self._lines)

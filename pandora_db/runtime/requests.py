@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pandora_db.db import internals
 from pandora_db.errors import PandoraDbError
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ class Requests:
 
     def start(self) -> None:
         """Begin."""
-        # No method for users of the handle, who have `watch`.
-        self._undo = self._db._attend(self._look)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._undo = internals(self._db).lookout.attend(self._look)
 
     def stop(self) -> None:
         """End."""

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import HandleClosed, PandoraDbError, UnknownCode
-from pandora_db.models.status import status_of
-from pandora_db.runtime.following import ENDED
+from pandora_db.models.status import ENDED, status_of
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb

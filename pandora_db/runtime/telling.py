@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pandora_db.codecs.checks import check_int, clean_error
+from pandora_db.models.limits import MAX_LOG
 from pandora_db.models.log import MAX_LEVEL, LogLine
 from pandora_db.runtime.progress import Progress
 from pandora_db.runtime.reporter import Reporter
@@ -31,6 +32,11 @@ class Telling:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._told: Reporter | None = None
+
+    @property
+    def has_told(self) -> bool:
+        """Whether anything was told."""
+        return self._told is not None
 
     @property
     def _reporter(self) -> Reporter:
@@ -63,8 +69,8 @@ class Telling:
         Gathered as progress is, and the newest 1,000 lines of a job are kept. It goes to the logger
         `pandora_db.jobs` too, at once, the job's id as `record.job_id`.
         """
-        line = LogLine(clean_error(message, "message"), check_int(level, "level", 0, MAX_LEVEL))
-        self._reporter.log(line)
+        text = clean_error(message, "message", MAX_LOG)
+        self._reporter.log(LogLine(text, check_int(level, "level", 0, MAX_LEVEL)))
         log.log(level, "job %d: %s", self.job_id, message, extra={"job_id": self.job_id})
 
     def warn(self, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.ahead import Ahead
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
+    from pandora_db.runtime.outcomes import Outcome
     from pandora_db.runtime.work import Terms, Work
     from pandora_db.services.lookout import Seeker
 
@@ -47,7 +48,7 @@ class Worker:
     ) -> None:
         self.work = work
         self.bell = Bell(terms.poll)
-        self.attempts: dict[asyncio.Task[None], Attempt] = {}
+        self.attempts: set[Attempt] = set()
         self._db = db
         self._terms = terms
         self._on_change = on_change
@@ -55,7 +56,9 @@ class Worker:
         self._hands = Hands(work.concurrency, self.bell.ring)
         most = 0 if work.limits is not None else 2 * work.concurrency
         self._ahead = Ahead(most, self._give_back)
+        self._when_ended = self._ended  # one object for all attempts
         self._left: set[asyncio.Task[object]] = set()
+        self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop
         self._loop: asyncio.Task[None] | None = None
         self._seeker: Seeker | None = None
         self._stopping = False
@@ -74,7 +77,12 @@ class Worker:
     @property
     def claims(self) -> list[Claim]:
         """Those of the jobs that are worked on, and of those that wait here for a hand."""
-        return [attempt.claim for attempt in self.attempts.values()] + self._ahead.claims
+        return [attempt.claim for attempt in self.attempts] + self._ahead.claims
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What has to end before it is over: attempts, and claims that are given back."""
+        return [*(attempt.task for attempt in self.attempts), *self._ahead.giving]
 
     @property
     def over(self) -> bool:
@@ -89,9 +97,9 @@ class Worker:
     @property
     def settled(self) -> bool:
         """The same, but for handlers that wait for other jobs."""
-        if not self._found_nothing or self._ahead or self.bell.rung:
+        if not self._found_nothing or self._ahead or self._over or self.bell.rung:
             return False
-        return all(attempt.hand.is_lent for attempt in self.attempts.values())
+        return all(attempt.hand.is_lent for attempt in self.attempts)
 
     @property
     def free(self) -> int:
@@ -103,23 +111,26 @@ class Worker:
         self._stopping = True
         if self._seeker is not None:
             self._seeker.end()
-        for attempt in self.attempts.values():
+        for attempt in self.attempts:
             attempt.stop()
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait([self._loop])
-        await self._ahead.close()
+        self._ahead.close()
 
     def cut(self) -> None:
         """Cancel what is still under way."""
-        for attempt in self.attempts.values():
+        for attempt in self.attempts:
             attempt.cut()
 
     def leave(self) -> None:
         """Wait for nothing any more: what is still under way is left to its lease."""
-        for task, attempt in self.attempts.items():
+        for attempt in tuple(self.attempts):
             log.warning("job %d is left to its lease", attempt.claim.job_id)
-            task.cancel()
+            if not attempt.leave():
+                self._ended(attempt)
+        for giving in self._ahead.giving:
+            giving.cancel()
 
     async def _run(self, seeker: Seeker) -> None:
         while not self._stopping:
@@ -190,24 +201,33 @@ class Worker:
         self.bell.ring()
 
     def _begin(self, claim: Claim) -> None:
-        attempt = Attempt(self._db, claim, self.work, self._terms, Hand(self._hands))
-        task = asyncio.get_running_loop().create_task(attempt.run())
-        self.attempts[task] = attempt
-        task.add_done_callback(self._ended)
+        self.attempts.add(
+            Attempt(
+                self._db, claim, self.work, self._terms,
+                hand=Hand(self._hands), on_over=self._when_ended,
+            )
+        )  # fmt: skip
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        attempt = self.attempts.pop(task)
+    def _ended(self, attempt: Attempt) -> None:
+        self.attempts.remove(attempt)
         attempt.hand.end()
         self._ahead.note(attempt.seconds)
-        self._begin_ahead()
         if attempt.left is not None:
             self._left.add(attempt.left)
             attempt.left.add_done_callback(self._let_go)
-        if isinstance(attempt.outcome, Done):
+        self._over.append(attempt.outcome)
+        if len(self._over) == 1:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """After some attempts: those that are written together end together."""
+        outcomes, self._over = self._over, []
+        done = [isinstance(outcome, Done) for outcome in outcomes]
+        self._begin_ahead()
+        if any(done):
             self._on_done(self.work.after)
-            if self._more and self._wanted() > 0:
-                self.bell.ring()
-        else:  # the job may wait again
+        # What has not been done may wait again.
+        if not all(done) or (self._more and self._wanted() > 0):
             self.bell.ring()
         self._on_change()
 

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from pandora_db.drivers.base import Driver, Row
+from pandora_db.drivers.base import Driver
 from pandora_db.errors import (
     ConnectionFailed,
     HandleClosed,
@@ -24,10 +24,9 @@ from pandora_db.errors import (
     PoolTimeout,
     StatementTimeout,
     TransactionAborted,
-    UnknownCode,
 )
-from pandora_db.models.cursor import EventPlace
-from pandora_db.models.event import EventKind, JobEvent
+from pandora_db.models.event import EventKind
+from pandora_db.services.seen import Seen, decode
 
 if TYPE_CHECKING:
     from pandora_db.services.watch import Watch
@@ -41,14 +40,6 @@ WINDOW = 1000
 PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
 SOON, LATER = 0.05, 1.0  # seconds between the attempts to reach a database that is away
 _ATTENTIVE = 0.2  # seconds between two calls of those who attend
-
-
-class Seen(NamedTuple):
-    """An event with the guild of its job and its place in a window."""
-
-    event: JobEvent
-    guild_id: int | None
-    place: EventPlace
 
 
 class Lookout:
@@ -76,6 +67,7 @@ class Lookout:
         A job whose time comes later (`not_before`, a retry with a delay) is told of when it is put
         off, not when it is due.
         """
+        self.driver.guard.check("seek")
         self._start()
         seeker = Seeker(self, frozenset(stages), call)
         self.seekers.append(seeker)
@@ -87,6 +79,7 @@ class Lookout:
         Each that is committed from now on; with None where it cannot be said which there were,
         and when the handle is closed: `check` then raises.
         """
+        self.driver.guard.check("follow")
         self._start()
         self._followers.setdefault(job_id, []).append(call)
         if self.resting:
@@ -95,6 +88,7 @@ class Lookout:
 
     def attend(self, call: Callable[[], None]) -> Callable[[], None]:
         """Have `call` called when something may have happened, a few times a second at most."""
+        self.driver.guard.check("attend")
         self._start()
         self._attendants.append(call)
         return partial(self._leave_off, call)
@@ -255,7 +249,7 @@ class Lookout:
             self.resting = True
             self._rung.clear()
             await self._rung.wait()
-            self._attend()
+            self._tell_attendants()
             if not self._awaited:
                 self.mark = ""  # something went by unread
         self.resting = False
@@ -267,7 +261,7 @@ class Lookout:
             for seeker in self.seekers:
                 seeker.call()
             self._tell_followers(None)
-            self._attend()
+            self._tell_attendants()
             return False
         lower = self.mark
         if not (self._watches or self._followers):
@@ -285,7 +279,7 @@ class Lookout:
             if seen is None or any(one.event.stage in seeker.stages for one in seen):
                 seeker.call()
         self._tell_followers(seen)
-        self._attend()
+        self._tell_attendants()
         return True
 
     def _tell_followers(self, seen: Sequence[Seen] | None) -> None:
@@ -310,10 +304,11 @@ class Lookout:
             for seeker in self.seekers:
                 if not seeker.stages.isdisjoint(found):
                     seeker.call()
-            self._attend()
+            self._tell_followers(None)  # who came while this was read, and passed over since
+            self._tell_attendants()
         return bool(anything)
 
-    def _attend(self) -> None:
+    def _tell_attendants(self) -> None:
         """Call those who attend, now or when the last time is long enough ago."""
         if not self._attendants or self._attending is not None:
             return
@@ -354,16 +349,6 @@ class Seeker:
         if self in self._lookout.seekers:
             self._lookout.seekers.remove(self)
         self._lookout.ring()
-
-
-def decode(row: Row) -> Seen:
-    """A row of `watch_events`."""
-    job_id, values = row[0], row[1:10]
-    try:
-        event = JobEvent.decode(job_id, values)
-    except UnknownCode:  # of a newer pandora_db: a watcher must not stand still before it
-        event = JobEvent.decode(job_id, values, kind=EventKind.RECORDED)
-    return Seen(event, row[10], (row[11], job_id, row[12], event.seq))
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:

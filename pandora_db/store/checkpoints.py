@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from pandora_db.codecs.checkpoint import (
     Entry,
@@ -22,14 +22,14 @@ from pandora_db.codecs.checkpoint import (
 from pandora_db.codecs.checks import check_int
 from pandora_db.codecs.claim import check_into, check_job
 from pandora_db.drivers.base import Row, Session, Unit
-from pandora_db.errors import CheckpointCorrupt, InvalidInput, LeaseLost, OutcomeUnknown
+from pandora_db.errors import CheckpointCorrupt, InvalidInput, OutcomeUnknown
 from pandora_db.models.claim import Claim
 from pandora_db.models.limits import MAX_VERSION
 from pandora_db.models.stage import StageCode
-from pandora_db.store.claim_ends import deleted, refused
 from pandora_db.store.held_claim import HeldClaim, check_claim
-from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.leases import lease_args
+from pandora_db.store.refusals import why_refused
+from pandora_db.store.repository import Repository
 
 log = logging.getLogger("pandora_db")
 
@@ -67,7 +67,7 @@ class Saved(NamedTuple):
     checked: bool
 
 
-class Checkpoints(JobStates):
+class Checkpoints(Repository):
     """Part of `Store`."""
 
     async def save_checkpoint(self, claim: Claim, state: object, *, version: int = 1) -> None:
@@ -93,11 +93,8 @@ class Checkpoints(JobStates):
         check_int(version, "version", 0, MAX_VERSION)
         place = Place(held.job_id, held.stage.value)
         segments = await split_state(state, version=version, place=place)
-        try:
+        with self._leases.noting_loss(held):
             await self._save_split(held, segments, version, place)
-        except LeaseLost as error:
-            self._leases.lost(held, error.reason)
-            raise
 
     async def _save_split(
         self, claim: HeldClaim, segments: Sequence[Segment], version: int, place: Place
@@ -108,7 +105,7 @@ class Checkpoints(JobStates):
             if known.checked and known.newest and known.newest.digests == _digests(segments):
                 claim.saved = _remembered(claim, known)
                 if not await self._session.read("find_leases", lease_args([claim])):
-                    await _refuse(self._session, claim)
+                    raise await why_refused(self._session, claim)
                 return
             claim.saved = None  # until the outcome is known
             stored = await self._save(claim, segments, version, known)
@@ -225,12 +222,12 @@ class Checkpoints(JobStates):
             only = (Entry(seq, 0, segments[0].digest),)
             args |= {"data": segments[0].blob, "oldest": known.newest.seq if known.newest else seq}
             if await self._session.write("save_checkpoint", args, claim.job_id) is None:
-                await _refuse(self._session, claim)
+                raise await why_refused(self._session, claim)
             return Stored(seq, only, whole=True)
         try:
             async with self._session.unit() as unit:
                 if not await unit.read("lock_claimed", args):
-                    await _refuse(unit, claim)
+                    raise await why_refused(unit, claim)
                 entries: tuple[Entry, ...]
                 if one:
                     entries = (Entry(seq, 0, segments[0].digest),)
@@ -247,13 +244,6 @@ class Checkpoints(JobStates):
         except OutcomeUnknown as error:
             raise OutcomeUnknown(None, "save_checkpoint") from error.__cause__
         return stored
-
-
-async def _refuse(session: Session, claim: HeldClaim) -> NoReturn:
-    rows = await session.read("find_state", {"job_id": claim.job_id, "operation_id": None})
-    if not rows:
-        raise deleted(claim)
-    raise refused(claim, JobState._make(rows[0]))
 
 
 async def _save_parts(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pandora_db.codecs.checks import check_id, check_text
-from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, OutcomeUnknown
+from pandora_db.errors import InvalidInput, InvalidTransition, NotFound, OutcomeUnknown
 from pandora_db.models.claim import Claim
 from pandora_db.models.job import Job
 from pandora_db.models.job_row import JobRow
 from pandora_db.models.limits import MAX_KEY
 from pandora_db.models.stage import stage_info
 from pandora_db.models.status import Hold
-from pandora_db.store.claim_ends import deleted, refused
 from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.job_inserts import JobInserts
 from pandora_db.store.job_moves import JobMoves
 from pandora_db.store.job_states import JobState
+from pandora_db.store.refusals import deleted, refused
 
 
 class Children(JobInserts, JobMoves):
@@ -51,22 +51,24 @@ class Children(JobInserts, JobMoves):
                 field="idempotency_key",
             )
         try:
-            async with self._session.unit() as unit:
-                inside = Children(unit, self._leases)
-                _check_parent(await inside._lock(parent_id), parent_id, claim)
-                found = await unit.read("find_child", {"parent_id": parent_id, "key": key})
-                if found:
-                    return int(found[0][0])
-                child_id = await inside.insert_job(job)
-                args = {"parent_id": parent_id, "key": key, "child_id": child_id}
-                await unit.take("record_child", args)
-                return child_id
-        except LeaseLost as error:
-            if claim is not None:
-                self._leases.lost(claim, error.reason)
-            raise
+            with self._leases.noting_loss(claim):
+                return await self._insert_child(parent_id, claim, job, key)
         except OutcomeUnknown as error:
             raise OutcomeUnknown(None, "insert_child") from error.__cause__
+
+    async def _insert_child(
+        self, parent_id: int, claim: HeldClaim | None, job: Job, key: str
+    ) -> int:
+        async with self._session.unit() as unit:
+            inside = Children(unit, self._leases)
+            _check_parent(await inside._lock(parent_id), parent_id, claim)
+            found = await unit.read("find_child", {"parent_id": parent_id, "key": key})
+            if found:
+                return int(found[0][0])
+            child_id = await inside.insert_job(job)
+            args = {"parent_id": parent_id, "key": key, "child_id": child_id}
+            await unit.take("record_child", args)
+            return child_id
 
     async def get_children(self, job_id: int) -> list[JobRow]:
         """The children of a job that are there, in the order of their ids."""

@@ -12,14 +12,15 @@ from pandora_db.codecs.checks import check_path, check_text, clean_error
 from pandora_db.codecs.claim import check_seconds, ending
 from pandora_db.codecs.json_text import Json, encode_json
 from pandora_db.codecs.stage import check_stage
-from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, WriteRefused
+from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound
 from pandora_db.models.claim import Backoff, Claim
-from pandora_db.models.event import EventKind, stage_name
+from pandora_db.models.event import EventKind
 from pandora_db.models.limits import MAX_STEP
 from pandora_db.models.stage import StageCode, StageKind, stage_info, stage_of
 from pandora_db.store.held_claim import HeldClaim, check_claim
-from pandora_db.store.job_states import JobState, JobStates
+from pandora_db.store.job_states import JobStates
 from pandora_db.store.operation import Operation, operation
+from pandora_db.store.refusals import deleted, refused
 
 _NOTHING, _THE_STAGES, _ALL = 0, 1, 2  # whose checkpoints go
 _BACKOFF = Backoff()
@@ -233,22 +234,6 @@ class ClaimEnds(JobStates):
         if state.done is None:
             raise refused(claim, state)
         return stage_of(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
-
-
-def deleted(claim: Claim) -> LeaseLost:
-    """The error for a write under `claim` that met no job."""
-    return LeaseLost(claim.job_id, claim.token, "the job was deleted")
-
-
-def refused(claim: Claim, state: JobState) -> Exception:
-    """The error for a write under `claim` that met `state`."""
-    if state.token == claim.token:
-        return WriteRefused(f"job {claim.job_id} stayed as it was")
-    if state.token is not None:
-        reason = f"{state.owner} has it"
-    else:
-        reason = f"the job is at {stage_name(state.ready)}, without a lease"
-    return LeaseLost(claim.job_id, claim.token, reason)
 
 
 def _back(claim: Claim) -> StageCode:

@@ -18,15 +18,15 @@ from pandora_db.codecs.checks import (
     clean_error,
 )
 from pandora_db.codecs.json_text import Json, encode_config, encode_json, encode_tags
-from pandora_db.errors import InvalidInput, LeaseLost, NotFound
+from pandora_db.errors import InvalidInput, NotFound
 from pandora_db.models.checks import check_moment, check_tags
 from pandora_db.models.claim import Claim
 from pandora_db.models.event import EventKind
 from pandora_db.models.limits import MAX_ATTEMPTS, MAX_KEY, MAX_PATH, MAX_STEP
-from pandora_db.store.claim_ends import deleted, refused
 from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.job_states import JobState, JobStates
 from pandora_db.store.operation import operation
+from pandora_db.store.refusals import deleted, refused
 
 
 class JobChanges(TypedDict, total=False):
@@ -92,18 +92,13 @@ class JobUpdates(JobStates):
                 raise refused(claim, state)
             return False
 
-        try:
-            await self._write("update_job", args, call, EventKind.UPDATED, settled)
-        except NotFound:
-            if claim is None:
-                raise
-            error = deleted(claim)
-            self._leases.lost(claim, error.reason)
-            raise error from None
-        except LeaseLost as error:
-            if claim is not None:
-                self._leases.lost(claim, error.reason)
-            raise
+        with self._leases.noting_loss(claim):
+            try:
+                await self._write("update_job", args, call, EventKind.UPDATED, settled)
+            except NotFound:
+                if claim is None:
+                    raise
+                raise deleted(claim) from None
 
 
 def _encode_tags(value: object, field: str) -> str | None:

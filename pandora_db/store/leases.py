@@ -7,20 +7,20 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import ref
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import Row
-from pandora_db.errors import InvalidInput
+from pandora_db.errors import InvalidInput, LeaseLost
 from pandora_db.models.job_type import JobType
 from pandora_db.models.status import Hold
 from pandora_db.store.claim_cursor import ClaimCursor
 from pandora_db.store.held_claim import HeldClaim
 
-_CURSORS = 100
-_SOON = 4
+_CURSORS = 100  # sets of filters whose place in the queue is kept
 _TIDY = 256
 """Claims, at least, that are added before those that are over are let go."""
 
@@ -41,10 +41,10 @@ class Leases:
     lasting = True
     """Whether what is done here stays done; a transaction may be undone."""
 
-    def __init__(self, settings: Settings, origin: str) -> None:
+    def __init__(self, settings: Settings, origin: str, owner: str | None = None) -> None:
         self.settings = settings
         self.origin = origin
-        self.owner = new_owner()
+        self.owner = owner or new_owner()
         # Job types whose stages stand in the database; no schema is made without those of Encode.
         self.pipelines: set[int] = {JobType.ENCODE.value}
         self.on_adopt: Callable[[], None] = lambda: None
@@ -101,6 +101,16 @@ class Leases:
                 self.asked(claim, Hold(hold))
                 kept.append(claim)
         return kept
+
+    @contextmanager
+    def noting_loss(self, claim: HeldClaim | None) -> Generator[None]:
+        """Note it when the block meets `LeaseLost`; without a claim, nothing."""
+        try:
+            yield
+        except LeaseLost as error:
+            if claim is not None:
+                self.lost(claim, error.reason)
+            raise
 
     def held(self) -> list[HeldClaim]:
         """The claims to renew, ordered by job; may be called from any thread."""
@@ -159,14 +169,6 @@ class Leases:
                 task.cancel()
             raise
 
-    def pending(self) -> OwnPendingLeases:
-        """The register of a transaction, whose claims count from its commit on."""
-        return OwnPendingLeases(self)
-
-    def bound(self) -> PendingLeases:
-        """The register of a caller's transaction, whose end nobody tells us."""
-        return PendingLeases(self)
-
     def close(self) -> None:
         """Tell the claims that are left that nobody renews them any more."""
         for claim in self.held():
@@ -189,98 +191,3 @@ async def _give_back(
     await asyncio.wait([taking])
     if not taking.cancelled() and taking.exception() is None:
         await give_back(taking.result())
-
-
-class PendingLeases(Leases):
-    """The claims of an open transaction: no heartbeat can see them before the commit."""
-
-    lasting = False
-
-    def __init__(self, parent: Leases) -> None:
-        super().__init__(parent.settings, parent.origin)
-        self.owner = parent.owner
-        self.pipelines = parent.pipelines
-
-    def adopt(self, claims: Iterable[HeldClaim]) -> None:
-        """None is renewed before the commit; `renew_claims` on the handle takes them over."""
-
-    def renewed(self, claims: Iterable[HeldClaim]) -> None:
-        """These are no claims of this transaction: it leaves them as they are."""
-
-    def ended(self, claim: HeldClaim) -> None:
-        """Ended, unless the transaction is undone; until then nobody renews it."""
-        claim.end()
-
-    def lost(self, claim: HeldClaim, reason: str) -> None:
-        """Nothing yet: what took the job may be undone with the transaction."""
-
-    def asked(self, claim: HeldClaim, hold: Hold) -> None:
-        """Nothing yet, likewise."""
-
-    def cursor(self, key: object | None) -> ClaimCursor:
-        """A transaction looks at the whole queue: what it skipped may be rolled back."""
-        del key
-        return ClaimCursor()
-
-    async def unless_cancelled(
-        self,
-        taking: Coroutine[Any, Any, list[HeldClaim]],
-        give_back: Callable[[list[HeldClaim]], Coroutine[Any, Any, None]],
-    ) -> list[HeldClaim]:
-        """The rollback that follows a cancellation gives everything back."""
-        del give_back
-        return await taking
-
-
-class OwnPendingLeases(PendingLeases):
-    """The same where the transaction is ours: its end is known, and tells each claim."""
-
-    def __init__(self, parent: Leases) -> None:
-        super().__init__(parent)
-        self._parent = parent
-        self._began = time.monotonic()
-        self._made: list[HeldClaim] = []
-        self._ended: list[HeldClaim] = []
-        self._renewed: list[HeldClaim] = []
-
-    def adopt(self, claims: Iterable[HeldClaim]) -> None:
-        """Keep them for `over`."""
-        self._made += claims
-
-    def renewed(self, claims: Iterable[HeldClaim]) -> None:
-        """The handle goes on renewing these, whatever becomes of the transaction."""
-        self._renewed += claims
-
-    def ended(self, claim: HeldClaim) -> None:
-        """Keep it for `over`: the end of the transaction is that of the claim."""
-        claim.end()
-        claim.undecided = True
-        self._ended.append(claim)
-
-    def over(self, committed: bool | None) -> None:  # noqa: FBT001 - the verdict
-        """Hand the claims over to the handle, or tell them what became of them.
-
-        Where nobody knows (None), the heartbeat finds out, for those that were made and for those
-        that were ended: a claim that does not count is told that it is lost.
-        """
-        for claim in self._ended:
-            claim.undecided = False
-            if committed:
-                self._parent.ended(claim)
-            else:
-                claim.reopen()
-        if committed is False:
-            for claim in self._made:
-                claim.lose("the transaction that made it was rolled back")
-        self._parent.adopt(claim for claim in self._made + self._renewed if claim.alive)
-        for claim in self._made + self._ended:  # those that go on have the keeper they had
-            if isinstance(claim.keeper, Leases) and (committed is None or self._late(claim)):
-                claim.keeper.on_late()
-        # Whoever keeps the store of a transaction must not keep its claims alive.
-        for claims in (self._made, self._ended, self._renewed):
-            claims.clear()
-
-    def _late(self, claim: HeldClaim) -> bool:
-        """Whether much of its lease has passed in the transaction, where nobody could renew it."""
-        spare = claim.lease - self.settings.heartbeat
-        return claim.alive and time.monotonic() - self._began > spare / _SOON

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pandora_db.codecs.claim import check_seconds
+from pandora_db.db import internals
 from pandora_db.runtime import JobManager
 from pandora_db.testing.databases import check_test_db
 
@@ -43,7 +44,7 @@ class Clock:
         """
         check_test_db(db, "advance")
         check_seconds(seconds, "seconds")
-        driver = db._driver  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        driver = internals(db).driver
         await driver.take("skip_time", {"seconds": seconds})
         self.skipped += seconds
 
@@ -71,7 +72,7 @@ async def run_until_idle(
     crew = workers.crew if isinstance(workers, JobManager) else workers
     clock = Clock() if clock is None else clock
     db = check_test_db(crew.db, "run_until_idle")
-    driver = db._driver  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    driver = internals(db).driver
     stages = sorted({worker.work.waiting.value for worker in crew.workers})
     while True:
         await crew.wait_settled()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pandora_db.db import JobDb
+from pandora_db.db import JobDb, internals
 from pandora_db.dsn import PostgresTarget, parse_dsn
 from pandora_db.errors import InvalidInput
 
@@ -129,7 +129,7 @@ async def _test_schema(url: str, settings: dict[str, Any]) -> AsyncGenerator[Job
 
 async def _run(db: JobDb, name: str) -> None:
     # Emptying a database is no method of the handle.
-    driver = db._driver  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    driver = internals(db).driver
     async with driver.migrating() as migrator:
         for statement in driver.queries.get(name).statements:
             await migrator.run(statement.text)

@@ -149,7 +149,7 @@ WITH mark AS MATERIALIZED (
       AND event.job_id = :job_id::bigint   -- when: job
 ), placed AS (
     -- The time of an event is that of its statement, which may have waited for an earlier one.
-    SELECT *, (extract(epoch FROM max(at) OVER (PARTITION BY job_id ORDER BY deletion_id NULLS LAST, seq)) * 1000000)::bigint AS place,
+    SELECT *, (least(greatest(extract(epoch FROM max(at) OVER (PARTITION BY job_id ORDER BY deletion_id NULLS LAST, seq)), -9e12), 9e12) * 1000000)::bigint AS place,
            coalesce(deletion_id, 9223372036854775807) AS life
     FROM changed
 ), named AS (

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiosqlite
 import asyncpg
@@ -205,7 +205,7 @@ async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
     trace.lines.append(await store.refresh_claims(found) == found)
     await note(store.update_job(found[0], progress=0.5))
     await note(store.append_logs(found[0], [LogLine("a"), LogLine("b", 30, 0.5)]))
-    await note(store.append_logs(found[0], [LogLine("c")], after=2))
+    await note(store.append_logs(found[0], [LogLine("c")], skipped=3, operation_id=uuid4()))
     await note(store.logs(ids[0], after=1))
     await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"x" * 90_000}))
     await note(store.save_checkpoint(found[0], {"n": {1, 2}, "raw": b"y" * 900_000}))

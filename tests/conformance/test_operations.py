@@ -15,6 +15,7 @@ from pandora_db import (
     Duplicate,
     InvalidInput,
     JobDb,
+    LogLine,
     NotFound,
     PandoraDbError,
     PoolTimeout,
@@ -145,6 +146,11 @@ REPEATS: dict[str, tuple[Step, Call, Step]] = {
         lambda db, call: db.update_job(HELD[JOB], priority=1, operation_id=call),
         lambda db: db.update_job(JOB, priority=2),
     ),
+    "append_logs": (
+        lambda db: claimed(db),  # noqa: PLW0108
+        lambda db, call: db.append_logs(HELD[JOB], [LogLine("a"), LogLine("b")], operation_id=call),
+        lambda db: db.requeue_job(JOB),
+    ),
     "update_stage of a claim": (
         lambda db: claimed(db),  # noqa: PLW0108
         lambda db, call: db.update_stage(HELD[JOB], Stage.ENCODED, operation_id=call),
@@ -184,7 +190,7 @@ def test_every_mutating_method_is_repeated_here() -> None:
     }
 
     assert {name.split()[0] for name in REPEATS} == mutating
-    assert len(mutating) == 18
+    assert len(mutating) == 19
 
 
 @pytest.mark.parametrize("name", list(REPEATS))

@@ -17,6 +17,7 @@ from pandora_db import (
     Stage,
     Watch,
 )
+from pandora_db.db import internals
 from pandora_db.services import lookout
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
@@ -208,7 +209,7 @@ async def test_watch_refuses_the_cursor_of_another_database(db: JobDb) -> None:
 
 async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
     told = asyncio.Event()
-    seeker = db._seek([Stage.DOWNLOADED], told.set)
+    seeker = internals(db).lookout.seek([Stage.DOWNLOADED], told.set)
     async with asyncio.timeout(5):
         await told.wait()  # nobody has looked yet
     told.clear()

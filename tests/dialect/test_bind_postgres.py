@@ -16,14 +16,6 @@ from pandora_db.testing import make_job
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.support.databases import PostgresDatabases
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Any:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
-
 
 @pytest.fixture
 async def db(url: str) -> AsyncIterator[JobDb]:

@@ -112,7 +112,7 @@ async def test_a_foreign_table_is_refused_untouched_on_postgres(
             theirs.execute(script.format(blob="BYTEA", uuid="UUID").encode())
             before = theirs.execute(CATALOG.encode()).fetchall()
             async with JobDb.open(dsn) as db:
-                with pytest.raises(ForeignSchema, match=r"untouched.*pandora-db import") as caught:
+                with pytest.raises(ForeignSchema, match=r"untouched.*another database") as caught:
                     await db.init_schema()
                 assert caught.value.differences, what
                 with pytest.raises(ForeignSchema):

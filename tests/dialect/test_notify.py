@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from pandora_db import JobDb, Stage
+from pandora_db import JobDb, Limits, NotFound, Stage
 from pandora_db.drivers.postgres import bell
 from pandora_db.drivers.postgres.notifier import channel, makes_events, read, written
 from pandora_db.sqlfiles import Catalogue
@@ -16,20 +17,11 @@ from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pandora_db import Watch
-    from tests.support.databases import PostgresDatabases
 
 LISTENER = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^LISTEN'"
 )
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
 
 
 @pytest.fixture
@@ -78,6 +70,30 @@ async def test_commits_of_another_handle_are_heard(url: str) -> None:
             )]  # fmt: skip
             assert sorted(await take(watch, len(ids))) == sorted(ids)
             await asyncio.sleep(0.1)
+
+
+async def test_who_wrote_nothing_notifies_nobody(url: str) -> None:
+    async with JobDb.open(url, sweep=None) as db:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f'LISTEN "{channel("public")}"')
+
+            async def heard() -> int:
+                await asyncio.sleep(0.2)
+                return len(list(connection.notifies(timeout=0.2)))
+
+            async with db.transaction() as tx:
+                await tx.get_queue_length()
+            with suppress(NotFound):
+                async with db.transaction() as tx:
+                    await tx.insert_job(make_job())
+                    await tx.archive_job(404)
+            limits = Limits(stage=1)
+            assert await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limits=limits) == []
+            assert await heard() == 0
+
+            async with db.transaction() as tx:
+                await tx.insert_job(make_job())
+            assert await heard() == 1
 
 
 @pytest.mark.usefixtures("no_poll")

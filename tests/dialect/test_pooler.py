@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,17 +10,6 @@ from pandora_db import EventKind, JobDb, Stage
 from pandora_db.runtime import JobContext, Pipeline
 from pandora_db.testing import make_job
 from tests.support.pooler import Pooler
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.databases import PostgresDatabases
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
 
 
 async def test_watching_and_working_behind_a_pooler(url: str) -> None:

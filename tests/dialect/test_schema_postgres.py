@@ -16,14 +16,6 @@ from tests.support.raw import Raw
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.databases import PostgresDatabases
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
-
 
 @pytest.fixture
 def limited_url(url: str) -> Iterator[str]:

@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pandora_db import JobEvent, Watch
-    from tests.support.databases import PostgresDatabases
-
-
-@pytest.fixture
-def url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    with postgres_databases.fresh(migrated=True) as dsn:
-        yield dsn
 
 
 async def take(watch: Watch, count: int) -> list[JobEvent]:
@@ -152,3 +145,18 @@ async def test_a_role_that_may_not_name_the_server_has_no_cursor(url: str, role:
             _ = watch.cursor
         with pytest.raises(PandoraDbError, match="GRANT EXECUTE ON FUNCTION pg_control_system"):
             await take(db.watch(after=kept), 1)
+
+
+async def test_an_event_without_a_time_stops_no_watcher(url: str) -> None:
+    """Another program may have written it."""
+    async with JobDb.open(url, sweep=None) as db:
+        job_id = await db.insert_job(make_job())
+        async with asyncio.timeout(10), db.watch() as events:
+            with psycopg.connect(url, autocommit=True) as other:
+                other.execute(
+                    "INSERT INTO job_events (job_id, seq, at, kind, stage, attempt) "
+                    "VALUES (%s, 9000, 'infinity', 77, 0, 0)",
+                    [job_id],
+                )
+            later = await db.insert_job(make_job())
+            assert {(await anext(events)).job_id for _ in range(2)} == {job_id, later}

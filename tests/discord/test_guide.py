@@ -33,14 +33,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+async def start(stand_in: StandIn, folder: Path, token: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.discord.stand_in.library", stand_in.url, "bot",
+        cwd=folder, stdout=PIPE, stderr=STDOUT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "DISCORD_TOKEN": token},
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def running(stand_in: StandIn, folder: Path) -> AsyncIterator[Process]:
     """The bot as a process; it is killed at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.discord.stand_in.library", stand_in.url, "bot",
-        cwd=folder, stdout=PIPE, stderr=STDOUT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "DISCORD_TOKEN": TOKEN},
-    )  # fmt: skip
+    process = await start(stand_in, folder, TOKEN)
     try:
         await stand_in.wait_connected()
         yield process
@@ -89,3 +93,20 @@ async def test_the_button_cancels_and_ctrl_c_ends_the_bot_cleanly(folder: Path) 
         assert job is not None
         # Given back with its checkpoint, not lost: the next start takes it up at once.
         assert (await db.history(2))[-1].kind.name == "RELEASED"
+
+
+async def test_a_login_that_fails_is_the_error_that_is_told(folder: Path) -> None:
+    async with StandIn() as stand_in:
+        bot = await start(stand_in, folder, "MTAw.not.this")
+        said, _ = await asyncio.wait_for(bot.communicate(), 40)
+    assert bot.returncode == 1
+    assert b"discord.errors.LoginFailure: Improper token has been passed." in said
+    assert b"AttributeError" not in said
+
+
+async def test_without_a_token_it_says_what_to_set(folder: Path) -> None:
+    async with StandIn() as stand_in:
+        bot = await start(stand_in, folder, "")
+        said, _ = await asyncio.wait_for(bot.communicate(), 40)
+    assert bot.returncode == 1
+    assert said == b"set DISCORD_TOKEN to the token of your bot\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pandora_db import errors
 from tests.examples.blocks import read_blocks, run_blocks
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,13 @@ def test_links_between_files_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
     missing = [target for target in targets if not (document.parent / target).exists()]
     assert missing == []
+
+
+def test_every_error_is_named_in_a_document() -> None:
+    named = set(re.findall(r"`(\w+)`", "".join(page.read_text("utf-8") for page in DOCUMENTS)))
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    tree = {kind.__name__ for kind in kinds if issubclass(kind, errors.PandoraDbError)}
+    assert tree - named == set()
 
 
 def test_every_test_that_a_guide_names_exists() -> None:

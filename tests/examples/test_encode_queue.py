@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pandora_db.drivers.sqlite.health import wal_reset_race
 from tests.support.encode_queue import ROOT, children_of, command, run_queue
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -46,6 +48,8 @@ def test_first_run_takes_every_job_to_its_end(material: Path, first: dict[str, A
     }
     assert not list((material / "jobs").glob("*/*.mp4"))
     assert children_of(material) == []
+    told = f"several processes on SQLite {sqlite3.sqlite_version}: fine for a demo" in first["said"]
+    assert told is wal_reset_race(sqlite3.sqlite_version_info)
 
 
 def test_concat_adds_the_intro_and_subtitles(first: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from examples.encode_queue.follow import Follower
 from examples.encode_queue.media_server import count_downloads
 from examples.encode_queue.presets import STANDARD
 from examples.encode_queue.report import print_report, read_lines
-from examples.encode_queue.screen import PlainScreen
+from examples.encode_queue.screen import BarScreen, PlainScreen
 from examples.encode_queue.segments import Film, plan
 from examples.encode_queue.workers import Names, Workers
 from pandora_db import EventKind, ExecutionFailed, Job, JobDb, JobEvent, JobType, Preset, Stage
@@ -125,6 +125,31 @@ async def test_the_tables_cut_no_number_at_80_columns(db: JobDb) -> None:
     assert max(len(line) for line in text.splitlines()) <= 80
     assert text.count("123456.8 → 98765.4 uploaded") == 2
     assert re.search(r"(?: +\d+\.\d){4} 123456\.8 → ", text), text
+
+
+REASON = "404 Not Found, /clips/7/a-film-that-its-owner-deleted-long-before-anybody-asked.mkv"
+
+
+async def test_a_long_reason_ends_in_an_ellipsis_and_is_whole_below_the_table(db: JobDb) -> None:
+    job_id = await db.insert_job(Job(author="mika", link="x", preset=Preset.STANDARD))
+    (claim,) = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING)
+    await db.fail_job(claim, REASON, final=True)
+    (job,) = jobs = await db.get_jobs_by_ids([job_id])
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system=None)
+    with BarScreen(console) as screen:
+        screen.add(job)
+        screen.stage(job_id, Stage.FAILED, None, "failed", REASON)
+    shown = out.getvalue().replace("\r", "\n").splitlines()
+    (live,) = {line.rstrip() for line in shown if "404" in line}
+    assert live.endswith("% failed  404 Not Found, /clips/7…")
+
+    out = io.StringIO()
+    lines = await read_lines(db, jobs, {})
+    print_report(lines, [], Names(), Console(file=out, width=80))
+    text = out.getvalue()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "".join(REASON.split()) in "".join(text.split())
 
 
 @pytest.mark.parametrize(

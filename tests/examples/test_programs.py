@@ -11,22 +11,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RISK = re.compile(r"is written to by another connection too, and SQLite [\d.]+ can damage")
+RISK = re.compile(r"has a second writer, and SQLite [\d.]+ can damage")
 """What an example of several processes tells with a SQLite that is not made for them."""
 
 
-def run_example(name: str, *arguments: str) -> str:
-    """What `python -m examples.<name>` prints; fails with its stderr when it ends badly."""
-    done = subprocess.run(
+def start_example(
+    name: str, *arguments: str, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """`python -m examples.<name>` in `folder`, and what became of it."""
+    return subprocess.run(
         [sys.executable, "-W", "error", "-m", f"examples.{name}", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUTF8": "1"},
+        cwd=folder,
+        env={**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         encoding="utf-8",
         timeout=60,
         check=False,
     )
+
+
+def run_example(name: str, *arguments: str) -> str:
+    """What `python -m examples.<name>` prints; fails with its stderr when it ends badly."""
+    done = start_example(name, *arguments)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if not RISK.search(line)]
     assert told == []
@@ -127,6 +134,27 @@ def test_own_transaction() -> None:
     assert out[1].startswith("refused: CHECK constraint failed")
     assert out[2] == f"orders: [('mika', {job_id})]"
     assert out[3] == f"jobs:   [('mika', {job_id})]"
+
+
+@pytest.mark.parametrize("name", [*CHECKS, "own_transaction"])
+def test_an_option_is_no_database(name: str, tmp_path: Path) -> None:
+    for arguments, code, out, told in (
+        (("--help",), 0, f"python -m examples.{name}", ""),
+        (("--verbose",), 2, "", "error: --verbose is not understood"),
+        (("a.db", "b.db"), 2, "", "error: b.db is not understood"),
+    ):
+        done = start_example(name, *arguments, folder=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert out in done.stdout
+        assert done.stderr.startswith(told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_own_transaction_says_that_it_takes_no_url(tmp_path: Path) -> None:
+    done = start_example("own_transaction", "shop.db", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: it takes no URL")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_example_is_tested() -> None:

@@ -95,11 +95,6 @@ class Proxy:
         for pair in list(self._silent):
             self._end(pair, Ending.RST)
 
-    def cut_all(self, ending: Ending) -> None:
-        """End every connection now."""
-        for pair in list(self._pairs):
-            self._end(pair, ending)
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             writer.transport.abort()

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pandora_db import Job, JobDb, LeaseLost, LogLine, Stage
 from tests.faults.leaks import NAME
@@ -39,7 +40,9 @@ WRITES: dict[str, Callable[[Store, Claim], Awaitable[Any]]] = {
     "save_checkpoint": lambda db, claim: db.save_checkpoint(claim, {"late": claim.token}),
     "save_checkpoint, unchanged": lambda db, claim: db.save_checkpoint(claim, {"of": claim.token}),
     "append_logs": lambda db, claim: db.append_logs(claim, [LogLine("late")]),
-    "append_logs, numbered": lambda db, claim: db.append_logs(claim, [LogLine("late")], after=7),
+    "append_logs, repeated": lambda db, claim: db.append_logs(
+        claim, [LogLine("late")], operation_id=uuid4()
+    ),
     "insert_child": lambda db, claim: db.insert_child(claim, Job(author="late"), key="late"),
     "snooze_job": lambda db, claim: db.snooze_job(claim, 5.0),
     "release_job": lambda db, claim: db.release_job(claim),

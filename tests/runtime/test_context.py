@@ -7,12 +7,13 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
-from pandora_db import ConnectionFailed, InvalidInput, Job, JobDb, Stage
+from pandora_db import ConnectionFailed, InvalidInput, Job, JobDb, LogLine, OutcomeUnknown, Stage
 from pandora_db.runtime import JobContext, Progress, run_blocking
-from tests.support.handlers import FAST, one_stage, row_of, run_one
+from tests.support.handlers import DOWNLOAD, FAST, one_stage, row_of, run_one
 from tests.support.waiting import wait_until
 
 
@@ -162,7 +163,7 @@ async def test_the_log_of_a_job_is_kept_in_few_writes(
     assert [line.seq for line in lines] == list(range(1, 603))
     assert {line.attempt for line in lines} == {1, 2}
     assert [line.level for line in lines if line.message == "odd"] == [logging.WARNING] * 2
-    assert len(writes) <= 6, "per attempt: where the log stands, one at once, one at the end"
+    assert len(writes) <= 4, "per attempt: one at once, one at the end"
 
 
 async def test_a_job_that_says_very_much_is_cut_before_it_is_written(db: JobDb) -> None:
@@ -199,6 +200,62 @@ async def test_the_log_is_written_with_the_next_lines_when_the_database_was_away
     assert [line.message for line in await db.logs(row.job_id)] == ["line 0", "line 1", "line 2"]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_lines_whose_fate_is_unknown_are_written_once_and_before_newer_ones(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    append = db.append_logs
+    calls: list[UUID | None] = []
+    call = uuid4()
+
+    async def uncertain(
+        claim: Any, lines: Any, *, operation_id: UUID | None = None, **options: Any
+    ) -> int:
+        calls.append(operation_id)
+        if len(calls) == 2:
+            raise ConnectionFailed("gone", target="here")
+        if len(calls) > 2:
+            return await append(claim, lines, operation_id=operation_id, **options)
+        if kept:
+            await append(claim, lines, operation_id=call, **options)
+        raise OutcomeUnknown(call, "append_logs")
+
+    monkeypatch.setattr(db, "append_logs", uncertain)
+
+    async def handler(ctx: JobContext) -> None:
+        for number in range(1500):
+            ctx.log(f"line {number}")
+        await wait_until(lambda: calls)
+        ctx.log("newer")
+        await wait_until(lambda: len(calls) == 4)
+
+    row = await run_one(db, handler, progress_every=0.01)
+    lines = await db.logs(row.job_id, limit=2000)
+    expected = [*(f"line {number}" for number in range(501, 1500)), "newer"]
+    assert [line.message for line in lines] == expected
+    assert [line.seq for line in lines] == list(range(502, 1502))
+    assert calls == [None, call, call, None]
+
+
+async def test_the_log_keeps_what_the_handler_appends_itself(db: JobDb) -> None:
+    said: list[str] = []
+
+    async def handler(ctx: JobContext) -> None:
+        async def written() -> bool:
+            return {line.message for line in await db.logs(ctx.job_id)} >= set(said)
+
+        for number in range(5):
+            ctx.log(f"told {number}")
+            await ctx.db.append_logs(ctx.claim, [LogLine(f"own {number}")])
+            said.extend([f"told {number}", f"own {number}"])
+            await wait_until(written)
+
+    row = await run_one(db, handler, progress_every=0.01)
+    lines = await db.logs(row.job_id)
+    assert sorted(line.message for line in lines) == sorted(said)
+    assert [line.seq for line in lines] == list(range(1, 11))
+
+
 @pytest.mark.parametrize("wrong", [(5,), ("text", -1), ("text", True)])
 async def test_a_line_that_is_none_is_refused_where_it_is_said(db: JobDb, wrong: Any) -> None:
     async def handler(ctx: JobContext) -> None:
@@ -225,3 +282,46 @@ async def test_a_function_in_a_thread_tells_too(db: JobDb) -> None:
     row = await run_one(db, handler)
     assert Progress.of(row) == Progress.count(100, 100)
     assert [line.message for line in await db.logs(row.job_id)] == [f"line {n}" for n in range(100)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+async def test_a_metric_that_cannot_be_kept_is_refused_where_it_is_set(
+    db: JobDb, value: float
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        with pytest.raises(InvalidInput, match="metric fps"):
+            ctx.metric("fps", value)
+        ctx.progress(0.5)
+
+    row = await run_one(db, handler)
+    assert row.progress == 0.5
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"notes": {"metrics": ["fps"]}},
+        {"notes": {"warnings": None, "errors": "none"}},
+        {"notes": {"counts": {"warnings": "many"}}},
+        {"kind": "count", "done": "x"},
+        {"kind": "bytes", "total": 1.5},
+        {"kind": 5},
+        [1],
+    ],
+)
+async def test_progress_data_of_another_program_spoils_no_attempt(db: JobDb, stored: Any) -> None:
+    job_id = await db.insert_job(Job(author="mika"))
+    await db.update_job(job_id, progress_data=stored)
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert Progress.of(row).fraction is None
+
+    async def handler(ctx: JobContext) -> None:
+        ctx.warn("odd")
+        ctx.progress(0.5)
+
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await crew.wait_idle()
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert (row.ready, row.progress) == (DOWNLOAD[2], 0.5)

@@ -22,9 +22,7 @@ async def begun(db: JobDb, crew: Crew) -> int:
 
 async def tell(db: JobDb, crew: Crew) -> None:
     """What the next heartbeat would do."""
-    await db.renew_claims(
-        attempt.claim for worker in crew.workers for attempt in worker.attempts.values()
-    )
+    await db.renew_claims(attempt.claim for worker in crew.workers for attempt in worker.attempts)
 
 
 def stepping(steps: int = 10_000) -> tuple[Pipeline, list[int]]:

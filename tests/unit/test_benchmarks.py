@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,3 +35,15 @@ def test_the_tables_in_the_documents_are_those_of_the_kept_run(document: str) ->
     text = (ROOT / document).read_text("utf-8")
     assert rendered(document, newest) == text
     assert text.count("\n| --- |") >= 1
+
+
+def test_a_library_that_is_missing_is_named() -> None:
+    code = (
+        "import runpy, sys; sys.modules['huey'] = None; sys.argv[1:] = ['--help']; "
+        "runpy.run_module('benchmarks', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "huey is missing: pip install -e '.[bench]'\n"

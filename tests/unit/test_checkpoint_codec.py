@@ -299,7 +299,7 @@ async def test_without_zstandard_nothing_is_compressed_and_the_extra_is_named(
     assert len(small.blob) < 300
     with monkeypatch.context() as patch:
         _without_zstandard(patch)
-        with pytest.raises(CheckpointCorrupt, match=r"pip install 'pandora-db\[zstd\]'"):
+        with pytest.raises(CheckpointCorrupt, match=r"pip install '/path/to/pandora_db\[zstd\]'"):
             await join_state([small.blob], place=PLACE)
         (large,) = await split_state(state, version=1, place=PLACE)
         assert len(large.blob) > 4_000

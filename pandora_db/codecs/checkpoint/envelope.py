@@ -161,7 +161,8 @@ def _decompress(stored: bytes, length: int, place: Place) -> bytes:
     codec = _zstd()
     if codec is None:
         corrupt(
-            "it is compressed, and zstandard is not installed: pip install 'pandora-db[zstd]'",
+            "it is compressed, and zstandard is not installed: "
+            "pip install '/path/to/pandora_db[zstd]'",
             place,
             damaged=False,
         )

@@ -318,7 +318,6 @@ class PostgresDriver:
                     raise
                 finally:
                     transaction.over = True
-                    self._pool.committed()
                 if failure is not None and number is not None:
                     self._pool.discard(connection)
                     try:
@@ -340,6 +339,9 @@ class PostgresDriver:
         except ConnectionFailed as error:
             transaction.committed = None
             return error, number, server
+        finally:
+            if number is not None:
+                self._pool.committed()
         transaction.committed = True
         return None, number, server
 

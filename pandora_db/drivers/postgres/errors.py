@@ -23,6 +23,8 @@ from pandora_db.errors import (
 
 _KEY = re.compile(r"Key \((\w+)\)=\((.*)\) already exists")
 
+_LOG_NUMBERS = "job_logs_pkey"
+
 # The server may have done it or not: the connection went before the answer came.
 LOST = (
     asyncpg.PostgresConnectionError,
@@ -44,10 +46,11 @@ _AGAIN = (
 def is_passing(error: BaseException) -> bool:
     """Whether nothing was done, and doing it again may well succeed.
 
-    The same operation in two processes at once is such a case: the second try finds it done.
+    The same operation in two processes at once is such a case: the second try finds it done. So are
+    two that number their log lines alike, where the server's default is REPEATABLE READ.
     """
     if isinstance(error, asyncpg.UniqueViolationError):
-        return error.constraint_name == "idx_job_events_operation"
+        return error.constraint_name in ("idx_job_events_operation", _LOG_NUMBERS)
     return isinstance(error, _AGAIN)
 
 
@@ -58,7 +61,7 @@ def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact
     match error:
         case PandoraDbError():
             return error
-        case asyncpg.UniqueViolationError():
+        case asyncpg.UniqueViolationError() if error.constraint_name != _LOG_NUMBERS:
             found = _KEY.search(error.detail or "")
             return (
                 Duplicate(found[1], found[2])
@@ -97,6 +100,7 @@ def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact
             asyncpg.InFailedSQLTransactionError()
             | asyncpg.DeadlockDetectedError()
             | asyncpg.SerializationError()
+            | asyncpg.UniqueViolationError()
         ):
             return TransactionAborted(
                 f"the server gave the transaction up ({target}): {error}; run it again"

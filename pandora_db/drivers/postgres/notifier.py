@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -43,6 +44,7 @@ def channel(schema: str) -> str:
     return name
 
 
+@cache
 def makes_events(text: str) -> bool:
     """Whether a statement changes what others may watch; progress and checkpoints are no news."""
     return _MAKES_EVENTS.search(text) is not None

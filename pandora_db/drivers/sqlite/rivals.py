@@ -28,9 +28,8 @@ class Rivals:
             return
         self._seen = True
         log.warning(
-            "%s is written to by another connection too, and SQLite %s can damage a WAL file that "
-            "two connections write or checkpoint at the same moment: keep to one process per file, "
-            "or use SQLite 3.51.3, 3.50.7 or 3.44.6 and newer of each line",
+            "%s has a second writer, and SQLite %s can damage a WAL that two write at once: keep "
+            "to one process per file, or use SQLite 3.51.3 or newer (3.50.7 and 3.44.6 will do)",
             self._path,
             sqlite3.sqlite_version,
         )

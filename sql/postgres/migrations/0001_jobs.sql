@@ -120,14 +120,16 @@ CREATE TABLE {schema}.job_children (
 CREATE UNIQUE INDEX idx_job_children_child ON {schema}.job_children (child_id);
 
 -- What handlers say: the newest lines of each job. `seq` counts those that are gone too.
+-- The last line of a call has its operation, by which a repeated call is known.
 CREATE TABLE {schema}.job_logs (
-    job_id  BIGINT NOT NULL,
-    seq     BIGINT NOT NULL,
-    at      TIMESTAMPTZ NOT NULL,
-    level   SMALLINT NOT NULL,
-    attempt INTEGER NOT NULL,
-    stage   SMALLINT,
-    message TEXT NOT NULL,
+    job_id       BIGINT NOT NULL,
+    seq          BIGINT NOT NULL,
+    at           TIMESTAMPTZ NOT NULL,
+    level        SMALLINT NOT NULL,
+    attempt      INTEGER NOT NULL,
+    stage        SMALLINT,
+    message      TEXT NOT NULL,
+    operation_id UUID,
     PRIMARY KEY (job_id, seq)
 );
 
@@ -249,6 +251,21 @@ BEGIN
     DELETE FROM {schema}.job_checkpoints AS checkpoint
     USING unnest(job_ids, stages) AS ended (job_id, stage)
     WHERE checkpoint.job_id = ended.job_id AND (ended.stage IS NULL OR checkpoint.stage = ended.stage);
+END $$;
+
+-- What append_logs asks under the lock on the job, for the snapshot likewise: that of the statement which
+-- waited for the lock does not show the lines of whoever had it. The last number so far; `kept` lines stay.
+CREATE FUNCTION {schema}.make_room_for_logs(job BIGINT, kept BIGINT) RETURNS BIGINT LANGUAGE plpgsql STRICT AS $$
+DECLARE
+    last BIGINT;
+BEGIN
+    SELECT coalesce(max(seq), 0) INTO last FROM {schema}.job_logs WHERE job_id = job;
+    DELETE FROM {schema}.job_logs WHERE job_id = job AND seq <= last - kept;
+    RETURN last;
+END $$;
+CREATE FUNCTION {schema}.find_logs(job BIGINT, operation UUID) RETURNS BIGINT LANGUAGE plpgsql STRICT AS $$
+BEGIN
+    RETURN (SELECT max(seq) FROM {schema}.job_logs WHERE job_id = job AND operation_id = operation);
 END $$;
 
 CREATE FUNCTION {schema}.jobs_refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$

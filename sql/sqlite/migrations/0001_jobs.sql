@@ -114,14 +114,16 @@ CREATE TABLE job_children (
 CREATE UNIQUE INDEX idx_job_children_child ON job_children (child_id);
 
 -- What handlers say: the newest lines of each job. `seq` counts those that are gone too.
+-- The last line of a call has its operation, by which a repeated call is known.
 CREATE TABLE job_logs (
-    job_id  INTEGER NOT NULL,
-    seq     INTEGER NOT NULL,
-    at      TEXT NOT NULL,
-    level   INTEGER NOT NULL,
-    attempt INTEGER NOT NULL,
-    stage   INTEGER,
-    message TEXT NOT NULL,
+    job_id       INTEGER NOT NULL,
+    seq          INTEGER NOT NULL,
+    at           TEXT NOT NULL,
+    level        INTEGER NOT NULL,
+    attempt      INTEGER NOT NULL,
+    stage        INTEGER,
+    message      TEXT NOT NULL,
+    operation_id TEXT,
     PRIMARY KEY (job_id, seq)
 ) STRICT;
 

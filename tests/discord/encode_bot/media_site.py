@@ -22,6 +22,7 @@ class Item:
         body: its bytes.
         version: its ETag.
         cut_after: so many bytes into the next answer, the connection is cut.
+        busy: so many requests are answered with 503 first.
         ranges: the Range header of each request, None for the whole.
         sent: bytes in all.
     """
@@ -29,6 +30,7 @@ class Item:
     body: bytes
     version: str = '"1"'
     cut_after: int | None = None
+    busy: int = 0
     ranges: list[str | None] = field(default_factory=list[str | None])
     sent: int = 0
 
@@ -69,6 +71,9 @@ class MediaSite:
             raise web.HTTPNotFound
         wanted = request.headers.get("Range")
         item.ranges.append(wanted)
+        if item.busy:
+            item.busy -= 1
+            raise web.HTTPServiceUnavailable
         start = 0
         response = web.StreamResponse(headers={"ETag": item.version})
         if wanted and request.headers.get("If-Range") in (None, item.version):

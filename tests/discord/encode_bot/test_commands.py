@@ -92,10 +92,25 @@ async def test_what_ends_it_at_once_is_told(scene: Scene) -> None:
     assert bot.log.splitlines()[-1] == "error: 403 Forbidden (error code: 0): said the test"
 
 
+async def test_what_is_wrong_here_is_told_before_discord_is_asked(scene: Scene) -> None:
+    bot = scene.bot()
+    scene.discord.fail("GET /users/@me", 403)
+    bot.environ["PANDORA_DB_URL"] = "nosuch://host/database"
+    assert await bot.run_to_its_end() == 2
+    assert bot.log.startswith("error: PANDORA_DB_URL: the scheme of that URL is not known")
+    assert "403" not in bot.log
+
+    bot = scene.bot(DATA=str(scene.clip / "data"))  # below a file
+    assert await bot.run_to_its_end() == 2
+    assert bot.log.splitlines()[-1].startswith("error: ENCODE_BOT_DATA cannot be made: ")
+    assert "403" not in bot.log
+
+
 async def test_a_wrong_token_is_told_and_not_shown(scene: Scene) -> None:
     bot = scene.bot()
     bot.environ["DISCORD_TOKEN"] = WRONG_TOKEN
     code = await bot.run_to_its_end()
     assert code == 2
     assert "error: Improper token has been passed" in bot.log
+    assert "voice will NOT be supported" not in bot.log
     assert WRONG_TOKEN not in bot.log

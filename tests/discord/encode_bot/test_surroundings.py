@@ -79,17 +79,27 @@ def test_the_name_of_a_link(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({}, "DISCORD_TOKEN is not set"),
+        ({}, "DISCORD_TOKEN is not set; examples/encode_bot/README.md says"),
         ({"DISCORD_TOKEN": "x", "ENCODE_BOT_QUEUE": "many"}, "ENCODE_BOT_QUEUE is 'many'"),
         ({"DISCORD_TOKEN": "x", "ENCODE_BOT_QUEUE": "0"}, "a number from 1 to 10000"),
         ({"DISCORD_TOKEN": "x", "ENCODE_BOT_LEASE": "nan"}, "ENCODE_BOT_LEASE is 'nan'"),
         ({"DISCORD_TOKEN": "x", "ENCODE_BOT_QEUE": "3"}, "ENCODE_BOT_QEUE is no setting"),
         ({"DISCORD_TOKEN": "x", "ENCODE_BOT_INTRO": "/no/such"}, "there is no such file"),
+        ({"DISCORD_TOKEN": "x", "ENCODE_BOT_PRIVATE_LINKS": "true"}, "'true'; expected yes or no"),
+        ({"DISCORD_TOKEN": "x", "ENCODE_BOT_PUBLIC_URL": "foo"}, "'foo'; expected http://"),
+        ({"DISCORD_TOKEN": "x", "ENCODE_BOT_PUBLIC_URL": "ftp://a"}, "'ftp://a'; expected http://"),
+        ({"DISCORD_TOKEN": "x", "ENCODE_BOT_PUBLIC_URL": "http://["}, "expected http://"),
     ],
 )
 def test_a_wrong_setting_is_named(environ: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         read_settings(environ)
+
+
+@pytest.mark.parametrize("words", ["yes", "no", ""])
+def test_private_links_are_a_matter_of_yes_or_no(words: str) -> None:
+    environ = {"DISCORD_TOKEN": "x", "ENCODE_BOT_PRIVATE_LINKS": words}
+    assert read_settings(environ).private_links is (words == "yes")
 
 
 def test_the_token_is_in_no_text(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from examples.encode_bot.failure import HopelessError
 from examples.encode_bot.settings import Settings
 from examples.encode_bot.tools import Tools
 from examples.encode_bot.upload import upload
+from examples.encode_queue.failure import StepError
 from pandora_db import JobDb, Preset, Stage
 from tests.discord.encode_bot.clips import FFMPEG, RATE, count_frames, make_clip, streams
 from tests.discord.encode_bot.handlers import begin, go_on, tools_of
@@ -36,6 +37,24 @@ async def test_a_download_that_was_cut_goes_on_where_it_was(
     assert site.items["film.mkv"].ranges == [None, f"bytes={kept}-"]
     assert await fetch(ctx, tools) == source  # there already: nobody is asked
     assert len(site.items["film.mkv"].ranges) == 2
+
+
+async def test_a_server_that_is_busy_costs_nothing_of_what_is_here(
+    db: JobDb, tools: Tools, site: MediaSite
+) -> None:
+    body = bytes(range(256)) * 4000
+    link = site.add("film.mkv", body)
+    item = site.items["film.mkv"]
+    item.cut_after = 600_000
+    ctx = await begin(db, tools, link)
+    with pytest.raises(Exception, match="payload"):
+        await fetch(ctx, tools)
+    kept = (ctx.data_dir / "source.part").stat().st_size
+    item.busy = 1
+    with pytest.raises(StepError, match="503"):
+        await fetch(ctx, tools)
+    assert (await fetch(ctx, tools)).read_bytes() == body
+    assert item.ranges == [None, *[f"bytes={kept}-"] * 2]
 
 
 async def test_a_file_that_has_changed_meanwhile_begins_anew(

@@ -54,7 +54,7 @@ async def test_another_process_that_writes_is_warned_of_once(
             await db.insert_job(make_job())
 
     (told,) = warnings(caplog)
-    assert told.startswith(f"{sqlite_path} is written to by another connection too")
+    assert told.startswith(f"{sqlite_path} has a second writer")
     assert "one process per file" in told
 
 
