@@ -23,6 +23,7 @@ from pandora_db.models.health import Health
 from pandora_db.models.schema import SchemaDifference, SchemaPlan
 from pandora_db.services.heartbeat import Heartbeat
 from pandora_db.services.lookout import Lookout
+from pandora_db.services.opening import USE, Opening
 from pandora_db.services.sweeper import Sweeper
 from pandora_db.services.watch import Watch
 from pandora_db.sqlfiles import Dialect
@@ -59,21 +60,24 @@ class JobDb(Store):
             self._sweeper = Sweeper(self, settings.sweep)
             self._sweeper.start()
 
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **_: object) -> Self:
+            """Refuse a URL where `open` and `connect` take one."""
+            if not args or isinstance(args[0], str | os.PathLike):
+                raise TypeError(f"a JobDb is not made by its class: {USE}")
+            return super().__new__(cls)
+
     @classmethod
-    @asynccontextmanager
-    async def open(
+    def open(
         cls,
         url: str | os.PathLike[str] | None = None,
         *,
         settings: Settings | None = None,
         **overrides: Any,  # noqa: ANN401 - checked by Settings, which names each
-    ) -> AsyncGenerator[Self, None]:
+    ) -> Opening[Self]:
         """Connect for the length of an `async with` block; see `connect`."""
-        db = await cls.connect(url, settings=settings, **overrides)
-        try:
-            yield db
-        finally:
-            await db.close()
+        return Opening(lambda: cls.connect(url, settings=settings, **overrides))
 
     @classmethod
     async def connect(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -343,3 +345,26 @@ async def test_the_scenario_leaves_a_sound_database(db: JobDb) -> None:
     health = await db.health(deep=True)
     assert not health.integrity
     assert await db.verify_schema() == []
+
+
+async def test_an_opening_that_is_used_as_a_handle_says_how_to_open_one(db_url: str) -> None:
+    made: Any = JobDb
+    use = re.escape("use `async with JobDb.open(…) as db:`, or `db = await JobDb.connect(…)`")
+    with pytest.raises(TypeError, match=rf"cannot be awaited: {use}$"):
+        await made.open(db_url)
+    with pytest.raises(TypeError, match=rf"not for `with`: {use}$"), made.open(db_url):
+        pass
+    with pytest.raises(AttributeError, match=rf"has no get_job: {use}$"):
+        await made.open(db_url).get_job(1)
+    for arguments in ((db_url,), (Path("x.db"),), ()):
+        with pytest.raises(TypeError, match=rf"not made by its class: {use}$"):
+            made(*arguments)
+
+
+async def test_an_opening_closes_what_it_opened(db_url: str) -> None:
+    opening = JobDb.open(db_url)
+    async with opening as first, opening as second:
+        assert first is not second
+    for db in (first, second):
+        with pytest.raises(HandleClosed):
+            await db.ping()
