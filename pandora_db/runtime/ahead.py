@@ -71,7 +71,7 @@ class Ahead:
             await asyncio.wait(self._giving)
 
     def _look(self) -> None:
-        """Whether the one that came first has waited too long; those behind it may have just come."""
+        """Whether the one that came first has waited too long: those behind it may be new."""
         self._alarm = None
         if not self._claims:
             return

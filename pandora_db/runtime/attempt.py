@@ -59,6 +59,7 @@ class Attempt:
         claim: Claim,
         work: Work,
         terms: Terms,
+        *,
         hand: Hand,
         on_over: Callable[[Attempt], None],
     ) -> None:
@@ -135,7 +136,8 @@ class Attempt:
             value = await self._work.handler(self._ctx)
         except SystemExit as error:  # it would end the program
             raise ExecutionFailed(f"the handler called sys.exit({error.code!r})") from error
-        if self._phase is _Phase.WORKING and not self.task.cancelling():
+        task = asyncio.current_task()
+        if self._phase is _Phase.WORKING and task is not None and not task.cancelling():
             self._unwatch()
             self.outcome = read_outcome(value)
             try:

@@ -43,7 +43,9 @@ _PASSING = (
 _FIRST, _MOST = 0.1, 5.0  # seconds between two tries
 
 
-async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work) -> None:
+async def end_claim(  # noqa: C901 - one clause for each way in which it can go wrong
+    db: Store, claim: Claim, outcome: Outcome | None, work: Work
+) -> None:
     """Write what an outcome means for the job; None gives it back.
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,7 +13,9 @@ from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from pandora_db import JobDb
+    from collections.abc import Callable
+
+    from pandora_db import Claim, JobDb
 
 SHORT = 20
 
@@ -94,3 +96,49 @@ async def test_a_claim_takes_no_more_than_a_claim_may(db: JobDb) -> None:
     assert await db.get_queue_length() == 0
     done = await db.count_jobs(stage=Stage.UPLOADED)
     assert done == len(ids)
+
+
+class Clock:
+    """A loop as far as `Ahead` knows it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> object:
+        self.due.append((when, call))
+        return object()
+
+    def pass_to(self, when: float) -> None:
+        self.now = when
+        calls = [call for due, call in self.due if due <= when]
+        self.due = [one for one in self.due if one[0] > when]
+        for call in calls:
+            call()
+
+
+class Held:
+    """A claim as far as `Ahead` knows it."""
+
+    lost = False
+
+
+def test_no_job_is_given_back_because_others_have_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
+
+    async def give_back(_: Claim) -> None:
+        pytest.fail("it has just come")
+
+    claims = [cast("Claim", Held()) for _ in range(3)]
+    kept = ahead.Ahead(2, give_back)
+    kept.add(claims[:2])
+    clock.pass_to(0.4)
+    kept.add(claims[2:])
+    assert [kept.take(), kept.take()] == claims[:2]
+    clock.pass_to(0.5)  # those that came first would have waited too long
+    assert kept.take() is claims[2]
+    assert len(clock.due) == 1
