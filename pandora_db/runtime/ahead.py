@@ -82,6 +82,7 @@ class Ahead:
             self._alarm = asyncio.get_running_loop().call_at(due, self._look)
 
     def _look(self) -> None:
+        """Whether the one that came first has waited too long: those behind it may be new."""
         self._alarm = None
         now = asyncio.get_running_loop().time()
         if self._claims and now >= self._claims[0][0] + _PATIENCE:

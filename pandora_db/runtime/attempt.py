@@ -142,7 +142,8 @@ class Attempt:
             value = await self._work.handler(self._ctx)
         except SystemExit as error:  # it would end the program
             raise ExecutionFailed(f"the handler called sys.exit({error.code!r})") from error
-        if self._phase is _Phase.WORKING and not self.task.cancelling():
+        task = asyncio.current_task()
+        if self._phase is _Phase.WORKING and task is not None and not task.cancelling():
             self._unwatch()
             self.outcome = read_outcome(value)
             try:

@@ -196,8 +196,17 @@ class Worker:
         return min(wanted, _AT_ONCE)
 
     def _begin_ahead(self) -> None:
-        while not self._stopping and self.free > 0 and (claim := self._ahead.take()) is not None:
-            self._begin(claim)
+        if self._stopping:
+            return
+        for _ in range(self.free):
+            claim = self._ahead.take()
+            if claim is None:
+                return
+            attempt = Attempt(
+                self._db, claim, self.work, self._terms,
+                dirs=self._dirs, hand=Hand(self._hands), on_over=self._when_ended,
+            )  # fmt: skip
+            self.attempts.add(attempt)
 
     async def _give_back(self, claim: Claim) -> None:
         try:
@@ -206,14 +215,6 @@ class Worker:
             claim.lose(LEFT)
             raise
         self.bell.ring()
-
-    def _begin(self, claim: Claim) -> None:
-        self.attempts.add(
-            Attempt(
-                self._db, claim, self.work, self._terms,
-                dirs=self._dirs, hand=Hand(self._hands), on_over=self._when_ended,
-            )
-        )  # fmt: skip
 
     def _ended(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
