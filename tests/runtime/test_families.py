@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from pandora_db import Interrupted, InvalidInput, Job, JobDb, JobStatus, NotFound, Stage, TaskStage
+from pandora_db import InvalidInput, Job, JobCancelled, JobDb, JobStatus, NotFound, Stage, TaskStage
 from pandora_db.runtime import Cancelled, JobContext, JobInfo, JobManager, Registry
 from pandora_db.runtime.dispatching import child_key
 from tests.support.handlers import FAST, kinds, row_of
@@ -186,7 +186,7 @@ async def test_the_cancellation_of_a_parent_cancels_its_children(db: JobDb) -> N
         handle = await jobs.dispatch(Whole(parts=parts(1, 2, 3, waits=True)))
         await wait_until(lambda: has_children(db, handle.id, 3))
         await jobs.cancel_job(handle.id)
-        with pytest.raises(Interrupted):
+        with pytest.raises(JobCancelled):
             await handle.result(10)
         ids = [row.job_id for row in await db.get_children(handle.id)]
         for job_id in ids:
@@ -207,7 +207,7 @@ async def test_a_job_that_cancels_itself_cancels_its_children(db: JobDb) -> None
 
     async with JobManager(db, registry, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Fickle())
-        with pytest.raises(Interrupted):
+        with pytest.raises(JobCancelled):
             await handle.result(10)
         (child,) = await db.get_children(handle.id)
         await wait_until(lambda: is_at(db, child.job_id, JobStatus.CANCELLED))
