@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 async def test_a_task_that_is_cancelled_after_its_handler_has_ended(
     db: JobDb, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def handler(_: JobContext) -> dict[str, int]:
+    async def handler(ctx: JobContext) -> dict[str, int]:
         task = asyncio.current_task()
         assert task is not None
+        ctx.progress(0.5)  # which is written before the end
         asyncio.get_running_loop().call_soon(task.cancel)
         return {"size": 5}
 
