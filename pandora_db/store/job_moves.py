@@ -10,9 +10,13 @@ from uuid import UUID
 from pandora_db.codecs.checks import check_id, clean_error
 from pandora_db.codecs.stage import check_stage, live_range
 from pandora_db.errors import (
+    ConnectionFailed,
     InvalidTransition,
+    LockTimeout,
     NotFound,
     OutcomeUnknown,
+    PoolTimeout,
+    StatementTimeout,
     TransactionAborted,
     UnknownCode,
 )
@@ -28,6 +32,7 @@ from pandora_db.store.job_states import JobState, Standstill
 from pandora_db.store.operation import Operation, operation
 
 _TRIES = 5
+_PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
 
 
 class _Move(NamedTuple):
@@ -165,11 +170,20 @@ class JobMoves(ClaimEnds):
         """
         check_id(job_id)
         call = operation(operation_id)
-        if not await self._session.read("find_children", {"parent_id": job_id}):
-            done = await self._cancel(job_id, call)
+        if await self._session.read("find_children", {"parent_id": job_id}):
+            return await self._cancel_all(job_id, call)
+        done = await self._cancel(job_id, call)
+        try:
             # One that was begun before the parent was cancelled, and after that look.
-            if not await self._session.read("find_children", {"parent_id": job_id}):
-                return done
+            if await self._session.read("find_children", {"parent_id": job_id}):
+                return await self._cancel_all(job_id, call)
+        except _PASSING as error:
+            if not self._leases.lasting:
+                raise
+            raise OutcomeUnknown(UUID(call.id), "cancel_job") from error  # the job itself is
+        return done
+
+    async def _cancel_all(self, job_id: int, call: Operation) -> bool:
         tries = _TRIES if self._leases.lasting else 1
         while True:
             tries -= 1

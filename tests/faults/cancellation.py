@@ -108,7 +108,9 @@ async def cancel_everywhere(
     Thorough: every moment in every scene; otherwise the rarer moments only where the call writes.
     """
     async with Watch(url) as watch:
-        async with JobDb.open(url, application_name=NAME, pool_max=POOL, sweep=None) as db:
+        # Notifications go out behind a call, on a connection that would count as one in use.
+        settings = {"application_name": NAME, "pool_max": POOL, "sweep": None, "notify": False}
+        async with JobDb.open(url, **settings) as db:
             exercise = Exercise(db, watch)
             for call in calls:
                 for scene in scenes_of(call, db.dialect):

@@ -136,7 +136,12 @@ async def cut_everywhere(
         Watch(dsn) as watch,
         Proxy(dsn) as proxy,
         JobDb.open(
-            proxy.dsn, application_name=NAME, pool_max=POOL, outcome_timeout=5.0, sweep=None
+            proxy.dsn,
+            application_name=NAME,
+            pool_max=POOL,
+            outcome_timeout=5.0,
+            sweep=None,
+            notify=False,  # nothing but the call itself shall meet the cut
         ) as db,
     ):
         cutter = Cutter(db, proxy, watch, chance)
