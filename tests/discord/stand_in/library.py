@@ -8,6 +8,7 @@ runs `python -m MODULE ARGUMENT …` with discord.py talking to the stand-in at 
 from __future__ import annotations
 
 import runpy
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ def pointed_at(url: str) -> Iterator[None]:
 def main() -> None:
     url, module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]
+    # A suite that runs in the background has Ctrl-C ignored, and so have its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pointed_at(url):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
