@@ -135,10 +135,10 @@ class JobDb(Store):
                     await self._sweeper.stop()
                 await self._leases.settle()
                 await self._heartbeat.stop()
-                self._leases.close()
         except TimeoutError:
             log.warning("close: claims that were to be given back are left to run out")
         finally:
+            self._leases.close()
             await self._driver.close()
 
     @property

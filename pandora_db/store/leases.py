@@ -55,11 +55,15 @@ class Leases:
         self._enough = _TIDY
         self._cursors: dict[object, ClaimCursor] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def adopt(self, claims: Iterable[HeldClaim]) -> None:
         """Renew the leases of these from now on."""
         added = dict.fromkeys(claim for claim in claims if claim.keeper is not self)
         if not added:
+            return
+        if self._closed:  # these were under way
+            _tell_closed(added)
             return
         deadline = self.settings.deadline
         for claim in added:
@@ -170,9 +174,14 @@ class Leases:
             raise
 
     def close(self) -> None:
-        """Tell the claims that are left that nobody renews them any more."""
-        for claim in self.held():
-            claim.lose("the handle that renewed its lease was closed")
+        """Tell the claims that are left, and those to come, that nobody renews them any more."""
+        self._closed = True
+        _tell_closed(self.held())
+
+
+def _tell_closed(claims: Iterable[HeldClaim]) -> None:
+    for claim in claims:
+        claim.lose("the handle that renewed its lease was closed")
 
 
 def lease_args(claims: Sequence[HeldClaim]) -> dict[str, Any]:

@@ -64,6 +64,18 @@ async def test_a_claim_of_a_closed_handle_opens_no_block(db_url: str) -> None:
         await enter(claim)
 
 
+async def test_a_claim_that_comes_after_the_close_opens_no_block(db: JobDb, db_url: str) -> None:
+    async with JobDb.open(db_url, sweep=None) as other:
+        job_id = await insert_job_at(db, Stage.DOWNLOADED)
+        claiming = asyncio.create_task(other.claim_job(job_id, into=Stage.ENCODING))
+        await asyncio.sleep(0)  # it is under way, and ends within `close_timeout`
+    claim = await claiming
+
+    assert claim is not None
+    with pytest.raises(LeaseLost, match="the handle that renewed its lease was closed"):
+        await enter(claim)
+
+
 async def test_a_claim_made_in_a_transaction_may_be_entered(db: JobDb) -> None:
     job_id = await insert_job_at(db, Stage.DOWNLOADED)
     async with db.transaction() as tx:
