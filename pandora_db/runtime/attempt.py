@@ -48,12 +48,13 @@ class Attempt:
         task: what is under way: the handler, or the writing of its end.
         outcome: what the handler's end meant; None when the job is given back, or was lost.
         left: the task of a handler that was given up.
+        was_handled: whether the handler returned, and its hand went on to another job.
     """
 
     __slots__ = (
-        "_began", "_ctx", "_db", "_late", "_loop", "_on_over", "_phase", "_refusing", "_resumable",
-        "_settled", "_stopping", "_terms", "_timer", "_was_cut", "_work",
-        "claim", "hand", "left", "outcome", "task",
+        "_began", "_ctx", "_db", "_late", "_loop", "_on_handled", "_on_over", "_phase",
+        "_refusing", "_resumable", "_settled", "_stopping", "_terms", "_timer", "_was_cut", "_work",
+        "claim", "hand", "left", "outcome", "task", "was_handled",
     )  # fmt: skip
 
     def __init__(
@@ -65,15 +66,18 @@ class Attempt:
         *,
         dirs: DataDirs | None,
         hand: Hand,
+        on_handled: Callable[[Attempt], None],
         on_over: Callable[[Attempt], None],
     ) -> None:
         self.claim = claim
         self.hand = hand
         self.outcome: Outcome | None = None
         self.left: asyncio.Task[object] | None = None
+        self.was_handled = False
         self._db = db
         self._work = work
         self._terms = terms
+        self._on_handled = on_handled
         self._on_over = on_over
         self._loop = loop = asyncio.get_running_loop()
         self._resumable = work.resumable and claim.job.name not in work.once
@@ -146,6 +150,8 @@ class Attempt:
         if self._phase is _Phase.WORKING and task is not None and not task.cancelling():
             self._unwatch()
             self.outcome = read_outcome(value)
+            self.was_handled = True
+            self._on_handled(self)
             try:
                 await self._write()
                 self._settled = True

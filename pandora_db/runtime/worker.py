@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import HandleClosed, PandoraDbError
@@ -33,7 +34,9 @@ _AT_ONCE = 1_000
 class Worker:
     """Claims as many jobs as it has free hands, and makes an `Attempt` at each.
 
-    A handler that waits for other jobs takes no hand meanwhile, so that its worker may do those.
+    A hand that a handler returned from goes to the next job while the end of the first is written;
+    as many ends as there are hands may be under way. A handler that waits for other jobs takes no
+    hand meanwhile, so that its worker may do those.
     Handlers that were given up and go on take none either, as long as they are no more than there
     are hands; then the worker claims nothing until one of them ends.
     """
@@ -57,7 +60,7 @@ class Worker:
         self._hands = Hands(work.concurrency, self.bell.ring)
         most = 0 if work.limits is not None else 2 * work.concurrency
         self._ahead = Ahead(most, self._give_back)
-        self._when_ended = self._ended  # one object for all attempts
+        self._when_handled, self._when_ended = self._handled, self._ended  # bound once for all
         self._left: set[asyncio.Task[object]] = set()
         self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop
         self._loop: asyncio.Task[None] | None = None
@@ -67,11 +70,15 @@ class Worker:
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
+        self._writing = 0  # ends of handlers that gave their hand back
+        self._beginning = False
+        self._context: Context | None = None
 
     def start(self, seeker: Seeker, dirs: DataDirs | None) -> None:
         """Begin; `seeker` rings the bell when a job comes to wait."""
         self._seeker = seeker
         self._dirs = dirs
+        self._context = copy_context()
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
         )
@@ -107,7 +114,9 @@ class Worker:
     @property
     def free(self) -> int:
         """How many jobs it could begin now."""
-        return 0 if len(self._left) >= self.work.concurrency else self._hands.free
+        if len(self._left) >= self.work.concurrency:
+            return 0
+        return self._hands.free - max(self._writing - self.work.concurrency, 0)
 
     async def stop(self) -> None:
         """Claim nothing more, and ask every handler to stop."""
@@ -204,7 +213,8 @@ class Worker:
                 return
             attempt = Attempt(
                 self._db, claim, self.work, self._terms,
-                dirs=self._dirs, hand=Hand(self._hands), on_over=self._when_ended,
+                dirs=self._dirs, hand=Hand(self._hands),
+                on_handled=self._when_handled, on_over=self._when_ended,
             )  # fmt: skip
             self.attempts.add(attempt)
 
@@ -216,9 +226,27 @@ class Worker:
             raise
         self.bell.ring()
 
+    def _handled(self, attempt: Attempt) -> None:
+        """A handler has ended: its hand goes to the next job while the end is written."""
+        self._writing += 1
+        attempt.hand.end()
+        if not self._beginning:
+            self._beginning = True
+            # Not in the context of the handler that has just ended.
+            asyncio.get_running_loop().call_soon(self._begin_next, context=self._context)
+
+    def _begin_next(self) -> None:
+        self._beginning = False
+        self._begin_ahead()
+        if self._more and self._wanted() > 0:
+            self.bell.ring()
+
     def _ended(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
-        attempt.hand.end()
+        if attempt.was_handled:
+            self._writing -= 1
+        else:
+            attempt.hand.end()
         self._ahead.note(attempt.seconds)
         if attempt.left is not None:
             self._left.add(attempt.left)
