@@ -102,12 +102,14 @@ class Catalogue:
         if unknown := when - self.flags(name):
             raise KeyError(f"{block.source}: {name} has no line for {', '.join(sorted(unknown))}")
         body = _choose(_splice(block.body, self._splices), when)
-        query = Query(name, block.shape, block.source, tuple(self._split(body)), when)
+        query = Query(name, block.shape, block.source, tuple(self._split(body, block.shape)), when)
         return self._variants.setdefault((name, when), query)
 
-    def _split(self, body: str) -> Iterator[Statement]:
+    def _split(self, body: str, shape: Shape) -> Iterator[Statement]:
         mark = "$" if self.dialect == "postgres" else "?"
-        for piece in _pieces(body):
+        # A script may define a trigger, which has semicolons of its own.
+        whole = shape == "script" and self.dialect == "sqlite"
+        for piece in _complete(body) if whole else _pieces(body):
             names: list[str] = []
             numbered = _TOKEN.sub(partial(_number, names=names, mark=mark), piece).strip()
             if _TOKEN.sub(_blank, numbered).strip():

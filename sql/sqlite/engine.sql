@@ -28,70 +28,68 @@ UPDATE {schema}.job_ids SET value = :value WHERE value < :value
 -- name: next_job_id :one
 SELECT {next_id}
 
--- A crowd of update_stage, and what it leaves in the history: every call changed its row.
+-- A crowd of update_stage or end_claim is one INSERT into a view, whose trigger does for each row what
+-- the query does for a call. It gives up unless every row changes its job: then each call is run by itself.
+-- One statement is a transaction of its own, and one stretch in which others have the interpreter.
+-- name: make_crowds :script
+CREATE TEMP VIEW IF NOT EXISTS stage_changes AS
+SELECT NULL AS job_id, NULL AS stage, NULL AS lowest, NULL AS highest, NULL AS restarts, NULL AS operation_id, NULL AS now;
+
+CREATE TEMP TRIGGER IF NOT EXISTS change_stage INSTEAD OF INSERT ON stage_changes BEGIN
+    UPDATE jobs
+    SET ready = NEW.stage, event_seq = event_seq + 1, updated_at = NEW.now,
+        attempt = CASE WHEN NEW.restarts AND ready <> NEW.stage THEN 0 ELSE attempt END,
+        lease_token = NULL, lease_owner = NULL, lease_until = NULL
+    WHERE job_id = NEW.job_id AND ready BETWEEN NEW.lowest AND NEW.highest
+      AND (ready <> NEW.stage OR lease_token IS NOT NULL);
+    SELECT RAISE(ABORT, 'not alike') WHERE changes() <> 1;
+    INSERT INTO job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+    SELECT job_id, event_seq, updated_at, {STAGE}, ready, attempt, NEW.operation_id FROM jobs WHERE job_id = NEW.job_id;
+END;
+
+CREATE TEMP VIEW IF NOT EXISTS claim_ends AS
+SELECT NULL AS job_id, NULL AS token, NULL AS attempt, NULL AS attempt_left, NULL AS operation_id, NULL AS owner,
+       NULL AS stage, NULL AS archived, NULL AS cancelled, NULL AS worked, NULL AS kind, NULL AS dropped, NULL AS keep_error,
+       NULL AS not_before, NULL AS error, NULL AS detail, NULL AS output_kind, NULL AS output, NULL AS output_file, NULL AS now;
+
+-- Not where a job was to be cancelled: it may end elsewhere.
+CREATE TEMP TRIGGER IF NOT EXISTS end_claim INSTEAD OF INSERT ON claim_ends BEGIN
+    UPDATE jobs
+    SET ready = NEW.stage, archived = NEW.archived,
+        completed_at = CASE WHEN NEW.archived THEN coalesce(completed_at, NEW.now) ELSE completed_at END,
+        hold = CASE WHEN NEW.archived THEN 0 ELSE hold END,
+        attempt = NEW.attempt_left, not_before = NEW.not_before,
+        error = CASE WHEN NEW.keep_error THEN error ELSE NEW.error END,
+        output_kind = coalesce(NEW.output_kind, output_kind), output = coalesce(NEW.output, output),
+        output_file = coalesce(NEW.output_file, output_file),
+        lease_token = NULL, lease_owner = NULL, lease_until = NULL,
+        event_seq = event_seq + 1, updated_at = NEW.now
+    WHERE job_id = NEW.job_id AND lease_token = NEW.token AND (hold <> 2 OR NEW.cancelled IS NULL);
+    SELECT RAISE(ABORT, 'not alike') WHERE changes() <> 1;
+    INSERT INTO job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
+    SELECT job_id, event_seq, updated_at, NEW.kind, ready, NEW.attempt, NEW.owner, NEW.operation_id, NEW.detail
+    FROM jobs WHERE job_id = NEW.job_id;
+    DELETE FROM job_checkpoints
+    WHERE job_id = NEW.job_id AND (NEW.dropped = 2 OR NEW.dropped = 1 AND stage = NEW.worked);
+END;
+
 -- name: update_stages :batch
-UPDATE {schema}.jobs
-SET ready = op.stage, event_seq = event_seq + 1, updated_at = {now},
-    attempt = CASE WHEN op.restarts AND ready <> op.stage THEN 0 ELSE attempt END,
-    lease_token = NULL, lease_owner = NULL, lease_until = NULL
-FROM (
-    SELECT column1 AS id, column2 AS stage, column3 AS lowest, column4 AS highest, column5 AS restarts
-    FROM (VALUES (:job_id, :stage, :lowest, :highest, :restarts))
-) AS op
-WHERE job_id = op.id AND ready BETWEEN op.lowest AND op.highest
-  AND (ready <> op.stage OR lease_token IS NOT NULL)
+INSERT INTO temp.stage_changes
+SELECT column1, column2, column3, column4, column5, column6, {now}
+FROM (VALUES (:job_id, :stage, :lowest, :highest, :restarts, :operation_id)) WHERE column1 IS NOT NULL
 
--- name: record_stages :batch
-INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-SELECT job_id, event_seq, updated_at, {STAGE}, ready, attempt, op.column2
-FROM (VALUES (:job_id, :operation_id)) AS op CROSS JOIN {schema}.jobs ON job_id = op.column1
-
--- A crowd of end_claim, where no job was to be cancelled.
 -- name: end_claims :batch
-UPDATE {schema}.jobs
-SET ready = op.stage, archived = op.archived,
-    completed_at = CASE WHEN op.archived THEN coalesce(completed_at, {now}) ELSE completed_at END,
-    hold = CASE WHEN op.archived THEN 0 ELSE hold END,
-    attempt = op.attempt_left, not_before = {now_seconds} + op.delay,
-    error = CASE WHEN op.keep_error THEN jobs.error ELSE op.error END,
-    output_kind = coalesce(op.output_kind, jobs.output_kind),
-    output = coalesce(op.output, jobs.output), output_file = coalesce(op.output_file, jobs.output_file),
-    lease_token = NULL, lease_owner = NULL, lease_until = NULL,
-    event_seq = event_seq + 1, updated_at = {now}
-FROM (
-    SELECT column1 AS id, column2 AS token, column3 AS stage, column4 AS archived, column5 AS cancelled,
-           column6 AS attempt_left, column7 AS delay, column8 AS keep_error, column9 AS error,
-           column10 AS output_kind, column11 AS output, column12 AS output_file
-    FROM (VALUES (
-        :job_id, :token, :stage, :archived, :cancelled, :attempt_left, :delay, :keep_error, :error,
-        :output_kind, :output, :output_file
-    ))
-) AS op
-WHERE job_id = op.id AND lease_token = op.token AND (hold <> 2 OR op.cancelled IS NULL)
+INSERT INTO temp.claim_ends
+SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12,
+       column13, {now_seconds} + column14, column15, column16, column17, column18, column19, {now}
+FROM (VALUES (
+    :job_id, :token, :attempt, :attempt_left, :operation_id, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
+    :keep_error, :delay, :error, :detail, :output_kind, :output, :output_file
+)) WHERE column1 IS NOT NULL
 
--- The same where all calls end in one way, without an output.
+-- The same where all calls are one worker's and end in one way without an output, as most do.
 -- name: end_claims_alike :batch
-UPDATE {schema}.jobs
-SET ready = :stage, archived = :archived,
-    completed_at = CASE WHEN :archived THEN coalesce(completed_at, {now}) ELSE completed_at END,
-    hold = CASE WHEN :archived THEN 0 ELSE hold END,
-    attempt = op.column3, not_before = {now_seconds} + :delay,
-    error = CASE WHEN :keep_error THEN error ELSE :error END,
-    lease_token = NULL, lease_owner = NULL, lease_until = NULL,
-    event_seq = event_seq + 1, updated_at = {now}
-FROM (VALUES (:job_id, :token, :attempt_left)) AS op
-WHERE job_id = op.column1 AND lease_token = op.column2 AND (hold <> 2 OR :cancelled IS NULL)
-
--- name: record_ends :batch
-INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)
-SELECT job_id, event_seq, updated_at, op.column2, ready, op.column3, op.column4, op.column5, op.column6
-FROM (VALUES (:job_id, :kind, :attempt, :owner, :operation_id, :detail)) AS op
-CROSS JOIN {schema}.jobs ON job_id = op.column1
-
--- name: drop_ended :batch
-DELETE FROM {schema}.job_checkpoints
-WHERE rowid IN (
-    SELECT checkpoint.rowid FROM (VALUES (:job_id, :drop, :worked)) AS op
-    CROSS JOIN {schema}.job_checkpoints AS checkpoint ON checkpoint.job_id = op.column1
-    WHERE op.column2 = 2 OR op.column2 = 1 AND checkpoint.stage = op.column3
-)
+INSERT INTO temp.claim_ends
+SELECT column1, column2, column3, column4, column5, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
+       :keep_error, {now_seconds} + :delay, :error, :detail, NULL, NULL, NULL, {now}
+FROM (VALUES (:job_id, :token, :attempt, :attempt_left, :operation_id)) WHERE column1 IS NOT NULL

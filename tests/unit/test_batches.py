@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from pandora_db.drivers.postgres.arrays import as_columns
-from pandora_db.drivers.sqlite.crowd import for_rows
+from pandora_db.drivers.sqlite.crowd import change, for_rows
+from pandora_db.sqlfiles import Catalogue
 from pandora_db.store.operation import operation, operation_run
 
 
@@ -71,3 +72,16 @@ def test_a_bulk_call_counts_on_from_its_id() -> None:
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
         "ffffffff-ffff-ffff-ffff-000000000000",
     ]
+
+
+@pytest.mark.parametrize(("calls", "rows"), [(4, 4), (5, 8), (8, 8), (500, 512)])
+def test_a_crowd_is_filled_up_to_the_next_power_of_two(calls: int, rows: int) -> None:
+    queries = Catalogue("sqlite", "main")
+    asked = {"stage": 2, "lowest": 0, "highest": 9, "restarts": False, "operation_id": "x"}
+
+    text, values = change(
+        queries, queries.get("update_stage"), [{**asked, "job_id": n} for n in range(1, calls + 1)]
+    )
+
+    assert text.count("(?") == rows
+    assert values[0::6] == [*range(1, calls + 1), *[None] * (rows - calls)]

@@ -1,9 +1,10 @@
-"""Many rows by one statement: starting one, and its turn with the interpreter, is half the cost.
+"""Many calls by one statement: starting one, and its turn with the interpreter, is half the cost.
 
-Calls of one kind that fly together are asked as one. A crowd of `get_job` is one query for all its
-ids; a crowd of inserts or stage changes is a run of statements for the jobs and one for their
-events. That holds only when every call changes its own row; when one does not, the flight is rolled
-back and each call is run by itself, which tells whose it was.
+Calls of one kind that fly together are asked as one: a crowd of `get_job` is one query for all its
+ids; a crowd of stage changes or ends of claims one INSERT into a view, whose trigger does the work
+(`make_crowds`); a crowd of inserts is a run of statements for the jobs and one for their events.
+That holds only when every call changes its own row; when one does not, the flight is rolled back
+and each call is run by itself, which tells whose it was.
 """
 
 from __future__ import annotations
@@ -12,25 +13,24 @@ import itertools
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from pandora_db.sqlfiles import Catalogue, Query, Statement, binder
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _Bind = Callable[[Mapping[str, Any]], tuple[Any, ...]]
-
-Call = tuple[Query, Mapping[str, Any]]
+Args = Mapping[str, Any]
+Call = tuple[Query, Args]
+_Bind = Callable[[Args], tuple[Any, ...]]
 
 # From so many on it pays.
 _CROWD = 4
-# A crowd of 50 in two statements; with 10 to 50 rows in each, a job costs the same.
+# A crowd of 50 inserts in two statements; with 10 to 50 rows in each, a job costs the same.
 _ROWS = 25
+_MOST_ROWS = 512
+"""Of one statement of changes: SQLite binds 32,766 values to one."""
 _ROW = re.compile(r"\bVALUES\s*(\((?:[^()]|\([^()]*\))*\))")
 _PLACE = re.compile(r"\?(\d+)")
 
@@ -39,7 +39,14 @@ class NotAlike(Exception):
     """A call of the crowd did not change just its own row."""
 
 
-def runs(calls: Sequence[Call]) -> Iterator[tuple[Query, list[Mapping[str, Any]]]]:
+class Change(NamedTuple):
+    """A statement that does many calls, and what to bind to it; it fails unless it does all."""
+
+    text: str
+    values: list[Any]
+
+
+def runs(calls: Sequence[Call]) -> Iterator[tuple[Query, list[Args]]]:
     """The calls in order, those that follow each other with the same query together."""
     for _, group in groupby(calls, key=lambda call: id(call[0])):
         alike = list(group)
@@ -48,19 +55,79 @@ def runs(calls: Sequence[Call]) -> Iterator[tuple[Query, list[Mapping[str, Any]]
 
 def is_crowd(query: Query, count: int) -> bool:
     """Whether `count` calls of `query` are written together."""
-    return count >= _CROWD and query.name in _WRITERS and not query.flags
+    known = query.name == "insert_job" or query.name in _CHANGES
+    return count >= _CROWD and known and not query.flags
 
 
 def write_crowd(
-    cursor: sqlite3.Cursor, queries: Catalogue, query: Query, calls: Sequence[Mapping[str, Any]]
+    cursor: sqlite3.Cursor, queries: Catalogue, query: Query, calls: Sequence[Args]
 ) -> list[list[Any]]:
-    """Do all calls, and answer as each alone would be answered; raises `NotAlike`."""
-    return [[row] for row in _WRITERS[query.name](cursor, queries, calls)]
+    """Do all calls, and answer as each alone would be answered.
+
+    Raises:
+        NotAlike, sqlite3.IntegrityError: one of them cannot be done so.
+    """
+    if query.name == "insert_job":
+        return _insert_jobs(cursor, queries, calls)
+    for first in range(0, len(calls), _MOST_ROWS):
+        cursor.execute(*change(queries, query, calls[first : first + _MOST_ROWS]))
+    return answers(query, calls)
+
+
+def is_change(query: Query, count: int) -> bool:
+    """Whether one statement does `count` calls of `query`."""
+    return query.name in _CHANGES and is_crowd(query, count) and count <= _MOST_ROWS
+
+
+def change(queries: Catalogue, query: Query, calls: Sequence[Args]) -> Change:
+    """The statement that does all calls.
+
+    It has as many rows as the next power of two, the last ones of NULL: each length is compiled.
+    """
+    (statement,) = queries.get(_CHANGES[query.name](calls)).statements
+    same, each, width = _binders(statement)
+    values = [*same(calls[0]), *chain.from_iterable(map(each, calls))]
+    rows = 1 << (len(calls) - 1).bit_length()
+    values += repeat(None, (rows - len(calls)) * width)
+    return Change(for_rows(statement.text, rows), values)
+
+
+def answers(query: Query, calls: Iterable[Args]) -> list[list[Any]]:
+    """What each of these calls is answered when it is done."""
+    answer = _ANSWERS[query.name]
+    return [[answer(args)] for args in calls]
+
+
+def make_crowds(cursor: sqlite3.Cursor, queries: Catalogue) -> None:
+    """Make the views that changes go through; only this connection sees them."""
+    for statement in queries.get("make_crowds").statements:
+        cursor.execute(statement.text)
+
+
+def _end_claims(calls: Sequence[Args]) -> str:
+    way = _way(calls[0])
+    alike = way[-3:] == (None, None, None) and all(_way(args) == way for args in calls)
+    return "end_claims_alike" if alike else "end_claims"
+
+
+_way = itemgetter(
+    "owner", "stage", "archived", "cancelled", "worked", "kind", "drop", "keep_error", "delay",
+    "error", "detail", "output_kind", "output", "output_file",
+)  # fmt: skip
+
+_CHANGES: dict[str, Callable[[Sequence[Args]], str]] = {
+    "update_stage": lambda _: "update_stages",
+    "end_claim": _end_claims,
+}
+_ANSWERS: dict[str, _Bind] = {
+    "update_stage": binder(["job_id"]),
+    "end_claim": binder(["job_id", "stage"]),
+}
 
 
 def _insert_jobs(
-    cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
-) -> list[tuple[Any, ...]]:
+    cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Args]
+) -> list[list[Any]]:
     (next_id,) = cursor.execute(queries.get("next_job_id").text).fetchone()
     now, created_at, updated_at = cursor.execute(queries.get("stamp").text).fetchone()
     (load,) = queries.get("load_jobs").statements
@@ -78,84 +145,23 @@ def _insert_jobs(
         events.append((job_id, updated_at, args["ready"], args["operation_id"]))
     _write_each(cursor, load, jobs)
     _write_each(cursor, record, events)
-    return [job[:1] for job in jobs]
-
-
-def _update_stages(
-    cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
-) -> list[tuple[Any, ...]]:
-    _write_alike(cursor, queries, ("update_stages", "record_stages"), calls)
-    return [(args["job_id"],) for args in calls]
-
-
-def _end_claims(
-    cursor: sqlite3.Cursor, queries: Catalogue, calls: Sequence[Mapping[str, Any]]
-) -> list[tuple[Any, ...]]:
-    # Where all end in one way without an output, as most do, it takes three fifths of the time.
-    way = _way(calls[0])
-    alike = way[-3:] == (None, None, None) and all(_way(args) == way for args in calls)
-    _write_alike(
-        cursor, queries, ("end_claims_alike" if alike else "end_claims", "record_ends"), calls
-    )
-    (statement,) = queries.get("drop_ended").statements
-    write_rows(cursor, statement, [statement.bind(args) for args in calls if args["drop"]])
-    return [(args["job_id"], args["stage"]) for args in calls]
-
-
-_way = itemgetter(
-    "stage", "archived", "cancelled", "delay", "keep_error", "error",
-    "output_kind", "output", "output_file",
-)  # fmt: skip
-
-
-def _write_alike(
-    cursor: sqlite3.Cursor,
-    queries: Catalogue,
-    names: Iterable[str],
-    calls: Sequence[Mapping[str, Any]],
-) -> None:
-    """Run these queries for all calls, each on a job of its own."""
-    if len({args["job_id"] for args in calls}) < len(calls):
-        raise NotAlike
-    for name in names:
-        (statement,) = queries.get(name).statements
-        same, each = _binders(statement)
-        _write_each(cursor, statement, list(map(each, calls)), same(calls[0]))
-
-
-_WRITERS = {
-    "insert_job": _insert_jobs,
-    "update_stage": _update_stages,
-    "end_claim": _end_claims,
-}
+    return [[job[:1]] for job in jobs]
 
 
 def _write_each(
-    cursor: sqlite3.Cursor,
-    statement: Statement,
-    rows: Sequence[Sequence[Any]],
-    same: Sequence[Any] = (),
+    cursor: sqlite3.Cursor, statement: Statement, rows: Sequence[Sequence[Any]]
 ) -> None:
     """Raises `NotAlike` unless each of the rows changed one of the table."""
-    if write_rows(cursor, statement, rows, same) != len(rows):
+    if write_rows(cursor, statement, rows) != len(rows):
         raise NotAlike
 
 
-def write_rows(
-    cursor: sqlite3.Cursor,
-    statement: Statement,
-    rows: Iterable[Sequence[Any]],
-    same: Sequence[Any] = (),
-) -> int:
-    """Run `statement` for all rows of its VALUES; how many it changed.
-
-    `same` are the values of the parameters outside VALUES, one for all rows.
-    """
+def write_rows(cursor: sqlite3.Cursor, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
+    """Run `statement` for all rows of its VALUES; how many it changed."""
     changed = 0
     left = iter(rows)
     while some := list(islice(left, _ROWS)):
-        text = for_rows(statement.text, len(some))
-        cursor.execute(text, [*same, *chain.from_iterable(some)])
+        cursor.execute(for_rows(statement.text, len(some)), list(chain.from_iterable(some)))
         changed += cursor.rowcount
     return changed
 
@@ -194,11 +200,11 @@ def for_rows(text: str, count: int) -> str:
 
 
 @cache
-def _binders(statement: Statement) -> tuple[_Bind, _Bind]:
-    """The values outside VALUES, and those of a row."""
+def _binders(statement: Statement) -> tuple[_Bind, _Bind, int]:
+    """The values outside VALUES, those of a row, and how many these are."""
     _, _, _, same, each = _cut(statement.text)
     names = statement.parameters
-    return binder([names[n - 1] for n in same]), binder([names[n - 1] for n in each])
+    return binder([names[n - 1] for n in same]), binder([names[n - 1] for n in each]), len(each)
 
 
 def wanted_ids(calls: Sequence[Call]) -> list[int]:

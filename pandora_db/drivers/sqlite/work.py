@@ -13,8 +13,12 @@ from typing import Any
 from pandora_db.drivers.sqlite.crowd import (
     Call,
     NotAlike,
+    answers,
     by_ids,
+    change,
+    is_change,
     is_crowd,
+    make_crowds,
     runs,
     wanted_ids,
     write_crowd,
@@ -27,6 +31,14 @@ Converter = tuple[int, Callable[[Any], Any]]
 Result = list[Any] | Exception
 # sqlite3 raises the last three for a value that it cannot bind.
 REFUSED = (sqlite3.Error, ValueError, TypeError, OverflowError)
+# What one call of a crowd may have caused; 0 is a value that cannot be bound.
+_A_CALLS_FAULT = {
+    0,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_TOOBIG,
+}
 
 
 def _time(text: str) -> datetime | None:
@@ -53,10 +65,11 @@ _READ_AS: dict[str, Callable[[Any], Any]] = {
 class Worker:
     """Runs queries on one connection, in its thread only."""
 
-    __slots__ = ("_converters", "_queries", "rivals")
+    __slots__ = ("_converters", "_queries", "_ready", "rivals")
 
     def __init__(self, queries: Catalogue) -> None:
         self._queries = queries
+        self._ready = False  # for crowds
         self._converters: dict[str, tuple[Converter, ...]] = {}
         self.rivals: Rivals | None = None
 
@@ -122,6 +135,11 @@ class Worker:
         """
         # A cursor that an error keeps alive would keep the file open beyond close().
         with closing(plain_cursor(connection)) as cursor:
+            if len(calls) > 1 and not self._ready:
+                make_crowds(cursor, self._queries)  # in no transaction: it may be rolled back
+                self._ready = True
+            if (done := self._change_all(connection, cursor, calls)) is not None:
+                return done
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 if self.rivals is not None:
@@ -132,7 +150,7 @@ class Worker:
                     if len(calls) == 1:
                         raise
                     _rollback(connection)
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
+                    if _code(error) == sqlite3.SQLITE_INTERRUPT:
                         raise
                     cursor.execute("BEGIN IMMEDIATE")
                     results = [self.run_alone(connection, query, args) for query, args in calls]
@@ -141,6 +159,24 @@ class Worker:
                 _rollback(connection)
                 raise
             return results
+
+    def _change_all(
+        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, calls: Sequence[Call]
+    ) -> list[Result] | None:
+        """All calls by one statement, which is a transaction of its own; None where none does."""
+        query = calls[0][0]
+        if not is_change(query, len(calls)) or any(other is not query for other, _ in calls):
+            return None
+        alike = [args for _, args in calls]
+        if self.rivals is not None:
+            self.rivals.look(connection)
+        try:
+            cursor.execute(*change(self._queries, query, alike))
+        except REFUSED as error:
+            if _code(error) not in _A_CALLS_FAULT:
+                raise
+            return None  # each by itself, which tells whose it was
+        return [*answers(query, alike)]
 
     def _run_all(self, cursor: sqlite3.Cursor, calls: Sequence[Call]) -> list[Result]:
         if len(calls) == 1:
@@ -182,6 +218,10 @@ class Worker:
         in_order = itemgetter(*(columns.index(name) for name in statement.parameters))
         with closing(plain_cursor(connection)) as cursor:
             return write_rows(cursor, statement, map(in_order, rows))
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def plain(args: Mapping[str, Any]) -> Mapping[str, Any]:
