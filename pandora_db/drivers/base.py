@@ -7,21 +7,25 @@ database, with a door.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pandora_db.errors import HandleClosed, HandleForked, InsideTransaction
+from pandora_db.errors import HandleClosed, HandleForked, InsideTransaction, PandoraDbError
 
 if TYPE_CHECKING:
     from pandora_db.models.health import Health
     from pandora_db.sqlfiles import Catalogue, Dialect
 
+T = TypeVar("T")
 Row = Sequence[Any]
 Args = Mapping[str, Any]
+Outcome = Row | PandoraDbError | None
+"""What became of one write among many: its row, None when it changed nothing, or its error."""
 NO_FLAGS: frozenset[str] = frozenset()
 REPEATED = frozenset({"repeated"})
 MIGRATION_PATIENCE = 600.0
@@ -52,6 +56,13 @@ class Session(Protocol):
         never share a statement. Outside a transaction the call returns after the commit. `repeated`
         says that the operation may have been done before, and takes the variant of the query that
         then does nothing; a driver that lost an answer does so too.
+        """
+        ...
+
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+        """Run many operations of a `:batch` query side by side, each with an outcome of its own.
+
+        `key` names the argument that is the key of each. Raises only what refuses them all.
         """
         ...
 
@@ -175,6 +186,37 @@ class Migrator(Unit, Protocol):
     async def backup(self, version: int) -> str | None:
         """Write a copy beside the database where the engine can; returns its path."""
         ...
+
+
+async def write_in_turn(
+    session: Session, name: str, args: Sequence[Args], key: str
+) -> list[Outcome]:
+    """`Session.write_each` inside a transaction, which does one thing after the other."""
+    outcomes: list[Outcome] = []
+    for one in args:
+        try:
+            outcomes.append(await session.write(name, one, one[key]))
+        except PandoraDbError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+async def outcomes_of(
+    calls: Sequence[asyncio.Future[T]], row: Callable[[T], Row | None]
+) -> list[Outcome]:
+    """Await calls that are queued already; whoever is cancelled meanwhile withdraws them."""
+    outcomes: list[Outcome] = []
+    try:
+        for call in calls:
+            try:
+                outcomes.append(row(await call))
+            except PandoraDbError as error:
+                outcomes.append(error)
+    finally:
+        for call in calls[len(outcomes) :]:
+            if not call.cancel() and not call.cancelled():
+                call.exception()  # it is seen: nobody else will ask
+    return outcomes
 
 
 class Guard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pandora_db.models.claim import Backoff, Claim, Limits
+from pandora_db.models.claim import Backoff, Claim, Finish, Limits
 from pandora_db.models.event import EventKind, JobEvent
 from pandora_db.models.health import Health, PoolUse
 from pandora_db.models.job import Job
@@ -22,6 +22,7 @@ __all__ = [
     "Claim",
     "Concat",
     "EventKind",
+    "Finish",
     "Health",
     "Hold",
     "Job",

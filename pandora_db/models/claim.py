@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import Field
 
@@ -14,9 +14,11 @@ from pandora_db.models.base import InputModel
 from pandora_db.models.status import Hold
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from pandora_db.models.checks import Json
     from pandora_db.models.job_row import JobRow
     from pandora_db.models.stage import StageCode
 
@@ -145,6 +147,16 @@ class Claim:
     def __repr__(self) -> str:
         state = "ended" if self._ended else f"lost: {self._lost}" if self._lost else "held"
         return f"<Claim on job {self.job_id} at {self.stage.name}, attempt {self.attempt}, {state}>"
+
+
+class Finish(NamedTuple):
+    """The end of one claim among many: the arguments of `finish_job`, for `finish_jobs`."""
+
+    claim: Claim
+    stage: StageCode | int
+    output: Json = None
+    output_kind: str | None = None
+    output_file: str | os.PathLike[str] | None = None
 
 
 class Limits(InputModel):

@@ -20,8 +20,8 @@ _WEIGHT = 0.2
 class Ahead:
     """The claims of one worker that have not begun.
 
-    They have their leases, and are no more than two for each hand. Whoever works on long jobs
-    has none: those would be kept from other workers.
+    They have their leases. Whoever works on long jobs has none: those would be kept from other
+    workers.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
@@ -13,10 +13,10 @@ from pandora_db.models.status import Hold
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import LEFT, end_claim
 from pandora_db.runtime.failures import log_raised
-from pandora_db.runtime.outcomes import Fail, Outcome, read_outcome
+from pandora_db.runtime.outcomes import Done, Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
@@ -37,24 +37,42 @@ class _Phase(Enum):
 class Attempt:
     """Runs a handler in a task of its own and looks after it until it has ended, or is given up.
 
-    Requests, the loss of the claim and timers come as callbacks: most handlers meet none. One that
-    returns and was asked for nothing has its end written in the same task; the end of all others,
-    which may have been cancelled, is written in another one. A handler that goes on after it was
-    cancelled is given up: the attempt has failed, and nothing that it still writes counts.
+    Requests, the loss of the claim and timers come as callbacks: most handlers meet none. The end
+    of one that returns, was asked for nothing and told nothing is left to the worker, which writes
+    many together; that of all others is written in a task of its own. A handler that goes on after
+    it was cancelled is given up: the attempt has failed, and nothing that it still writes counts.
 
     Attributes:
         claim: the claim.
         hand: what it has of its worker's hands.
-        task: what is under way: the handler, or the writing of its end.
+        task: the handler, then the task that writes its end by itself.
         outcome: what the handler's end meant; None when the job is given back, or was lost.
         left: the task of a handler that was given up.
-        was_handled: whether the handler returned, and its hand went on to another job.
+        is_done: whether the worker was left to write the end; the hand has gone to another job.
     """
 
     __slots__ = (
-        "_began", "_ctx", "_db", "_late", "_loop", "_on_handled", "_on_over", "_phase",
-        "_refusing", "_resumable", "_settled", "_stopping", "_terms", "_timer", "_was_cut", "_work",
-        "claim", "hand", "left", "outcome", "task", "was_handled",
+        "_began",
+        "_ctx",
+        "_db",
+        "_late",
+        "_loop",
+        "_on_done",
+        "_on_over",
+        "_phase",
+        "_refusing",
+        "_resumable",
+        "_stopping",
+        "_terms",
+        "_timer",
+        "_was_cut",
+        "_work",
+        "claim",
+        "hand",
+        "is_done",
+        "left",
+        "outcome",
+        "task",
     )  # fmt: skip
 
     def __init__(
@@ -66,25 +84,24 @@ class Attempt:
         *,
         dirs: DataDirs | None,
         hand: Hand,
-        on_handled: Callable[[Attempt], None],
+        on_done: Callable[[Attempt, Done], None],
         on_over: Callable[[Attempt], None],
     ) -> None:
         self.claim = claim
         self.hand = hand
         self.outcome: Outcome | None = None
         self.left: asyncio.Task[object] | None = None
-        self.was_handled = False
+        self.is_done = False
         self._db = db
         self._work = work
         self._terms = terms
-        self._on_handled = on_handled
+        self._on_done = on_done
         self._on_over = on_over
         self._loop = loop = asyncio.get_running_loop()
         self._resumable = work.resumable and claim.job.name not in work.once
         self._phase = _Phase.WORKING
         self._late = False  # it took longer than it may
         self._was_cut = False
-        self._settled = False  # its end is written, or shall not be
         self._stopping = False
         self._refusing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -128,7 +145,6 @@ class Attempt:
     def leave(self) -> bool:
         """Leave the job to its lease; whether there is still something under way to wait for."""
         if self._phase is _Phase.ENDING:
-            self._settled = True
             self.task.cancel()
             self.task.add_done_callback(lambda _: self.claim.lose(LEFT))
             return True
@@ -140,59 +156,54 @@ class Attempt:
     def _is_at_work(self) -> bool:
         return self._phase is not _Phase.ENDING and not self.task.done()
 
+    def write_alone(self, failed: PandoraDbError | None) -> None:
+        """Write the end after all; `failed` is what it met when it was written among many."""
+        self._conclude(failed=failed)
+
     async def _run(self) -> object:
-        """The handler, and its end where nothing has come between."""
         try:
-            value = await self._work.handler(self._ctx)
+            return await self._work.handler(self._ctx)
         except SystemExit as error:  # it would end the program
             raise ExecutionFailed(f"the handler called sys.exit({error.code!r})") from error
-        task = asyncio.current_task()
-        if self._phase is _Phase.WORKING and task is not None and not task.cancelling():
-            self._unwatch()
-            self.outcome = read_outcome(value)
-            self.was_handled = True
-            self._on_handled(self)
-            try:
-                await self._write()
-                self._settled = True
-            except Exception as error:  # noqa: BLE001 - it is tried once more
-                # Such as InsideTransaction: the handler has left one open.
-                log.debug("the end of job %d: %r; once more", self.claim.job_id, error)
-        return value
 
     def _handler_ended(self, task: asyncio.Task[object]) -> None:
         if task is self.left:
             return
-        if self._settled:
-            self._on_over(self)
-        else:  # also where somebody else cancelled the task after the handler's end
-            self._conclude(task)
+        plain = self._phase is _Phase.WORKING and not (self._ctx.has_told or self.claim.lost)
+        if plain and not task.cancelled() and task.exception() is None:
+            outcome = read_outcome(task.result())
+            if isinstance(outcome, Done):
+                self._unwatch()
+                self.outcome = outcome
+                self.is_done = True
+                self._on_done(self, outcome)
+                return
+        self._conclude(task)
 
-    def _conclude(self, ended: asyncio.Task[object] | None = None) -> None:
+    def _conclude(
+        self,
+        ended: asyncio.Task[object] | None = None,
+        *,
+        failed: PandoraDbError | None = None,
+    ) -> None:
         """Have the end written in a task of its own, which nobody else can cancel."""
         self._unwatch()
-        self.task = self._loop.create_task(self._read_and_write(ended))
+        self.task = self._loop.create_task(self._read_and_write(ended, failed))
         self.task.add_done_callback(lambda _: self._on_over(self))
 
-    async def _read_and_write(self, ended: asyncio.Task[object] | None) -> None:
+    async def _read_and_write(
+        self, ended: asyncio.Task[object] | None, failed: PandoraDbError | None
+    ) -> None:
         try:
-            if ended is not None and self.outcome is None:
+            if ended is not None:
                 self.outcome = self._read(ended)
-            await self._write()
+            if self._ctx.has_told:
+                await self._ctx.close(lost=self.claim.lost)
+            await end_claim(self._db, self.claim, self.outcome, self._work, failed=failed)
         except Exception:
             log.exception("a worker failed on job %d; its lease runs out", self.claim.job_id)
             # Whoever keeps the traceback keeps the claim too, which is renewed while it lives.
             self.claim.lose("its worker failed on it")
-
-    def _write(self) -> Coroutine[Any, Any, None]:
-        """Write what the handler told last, and what its outcome means."""
-        if self._ctx.has_told:
-            return self._write_all()
-        return end_claim(self._db, self.claim, self.outcome, self._work)
-
-    async def _write_all(self) -> None:
-        await self._ctx.close(lost=self.claim.lost)
-        await end_claim(self._db, self.claim, self.outcome, self._work)
 
     def _hear(self) -> None:
         """Not at once: the handler itself may have met the news, in a step that goes on."""

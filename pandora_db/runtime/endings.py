@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -26,6 +26,7 @@ from pandora_db.errors import (
     StorageError,
     TransactionAborted,
 )
+from pandora_db.models.claim import Finish
 from pandora_db.models.stage import StageKind
 from pandora_db.runtime.failures import log_failed, log_raised
 from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, plain_output
@@ -47,10 +48,33 @@ LEFT = "it was left to its lease"
 """Said to a claim that is given up: as long as anything keeps it, it would be renewed."""
 
 
-async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work) -> None:
+async def finish_claims(
+    db: Store, ends: Sequence[tuple[Claim, Done]], work: Work
+) -> Sequence[PandoraDbError | None]:
+    """Write many ends at once; for each the error that it met, for `end_claim` to go on with.
+
+    Raises whatever refuses them all, such as the output of one that cannot be kept.
+    """
+    outputs: list[Any] = [plain_output(done.output) for _, done in ends]
+    found = await db.finish_jobs(
+        Finish(claim, work.after, output, done.kind, done.file)
+        for (claim, done), output in zip(ends, outputs, strict=True)
+    )
+    return [one if isinstance(one, PandoraDbError) else None for one in found]
+
+
+async def end_claim(
+    db: Store,
+    claim: Claim,
+    outcome: Outcome | None,
+    work: Work,
+    *,
+    failed: PandoraDbError | None = None,
+) -> None:
     """Write what an outcome means for the job; None gives it back.
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
+    `failed` is what the first try met, if there was one.
 
     Raises:
         InsideTransaction: this task is in an open transaction of the handle; nothing was written.
@@ -61,6 +85,9 @@ async def end_claim(db: Store, claim: Claim, outcome: Outcome | None, work: Work
     pause = _FIRST
     while not claim.lost:
         try:
+            if failed is not None:
+                error, failed = failed, None
+                raise error
             await _write(db, claim, outcome, work, call)
             break
         except LeaseLost as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextvars import Context, copy_context
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.ahead import Ahead
 from pandora_db.runtime.attempt import Attempt
-from pandora_db.runtime.endings import LEFT, end_claim
+from pandora_db.runtime.endings import LEFT, end_claim, finish_claims
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
 from pandora_db.runtime.wake import Bell
@@ -29,6 +28,8 @@ log = logging.getLogger("pandora_db")
 
 _AT_ONCE = 1_000
 """Jobs of one claim."""
+_FOR_EACH = 4
+"""Claims ahead for each hand, at most: with jobs of 0.1 s, that is the patience of `Ahead`."""
 
 
 class Worker:
@@ -58,9 +59,9 @@ class Worker:
         self._on_change = on_change
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.bell.ring)
-        most = 0 if work.limits is not None else 2 * work.concurrency
+        most = 0 if work.limits is not None else _FOR_EACH * work.concurrency
         self._ahead = Ahead(most, self._give_back)
-        self._when_handled, self._when_ended = self._handled, self._ended  # bound once for all
+        self._when_done, self._when_ended = self._done, self._ended  # bound once for all
         self._left: set[asyncio.Task[object]] = set()
         self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop
         self._loop: asyncio.Task[None] | None = None
@@ -70,15 +71,14 @@ class Worker:
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
-        self._writing = 0  # ends of handlers that gave their hand back
-        self._beginning = False
-        self._context: Context | None = None
+        self._to_write: list[tuple[Attempt, Done]] = []
+        self._writers: set[asyncio.Task[None]] = set()
+        self._writing = 0  # ends of attempts that are done
 
     def start(self, seeker: Seeker, dirs: DataDirs | None) -> None:
         """Begin; `seeker` rings the bell when a job comes to wait."""
         self._seeker = seeker
         self._dirs = dirs
-        self._context = copy_context()
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
         )
@@ -92,7 +92,7 @@ class Worker:
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What has to end before it is over: attempts, and claims that are given back."""
-        return [*(attempt.task for attempt in self.attempts), *self._ahead.giving]
+        return [*(attempt.task for attempt in self.attempts), *self._writers, *self._ahead.giving]
 
     @property
     def over(self) -> bool:
@@ -137,6 +137,10 @@ class Worker:
 
     def leave(self) -> None:
         """Wait for nothing any more: what is still under way is left to its lease."""
+        for writer in self._writers:
+            writer.cancel()
+        ends, self._to_write = self._to_write, []
+        self._leave(ends)
         for attempt in tuple(self.attempts):
             log.warning("job %d is left to its lease", attempt.claim.job_id)
             if not attempt.leave():
@@ -214,7 +218,7 @@ class Worker:
             attempt = Attempt(
                 self._db, claim, self.work, self._terms,
                 dirs=self._dirs, hand=Hand(self._hands),
-                on_handled=self._when_handled, on_over=self._when_ended,
+                on_done=self._when_done, on_over=self._when_ended,
             )  # fmt: skip
             self.attempts.add(attempt)
 
@@ -226,24 +230,52 @@ class Worker:
             raise
         self.bell.ring()
 
-    def _handled(self, attempt: Attempt) -> None:
-        """A handler has ended: its hand goes to the next job while the end is written."""
+    def _leave(self, ends: Iterable[tuple[Attempt, Done]]) -> None:
+        for attempt, _ in ends:
+            attempt.claim.lose(LEFT)
+            self._ended(attempt)
+
+    def _done(self, attempt: Attempt, outcome: Done) -> None:
+        """A handler has returned: its hand goes to the next job while the end is written."""
         self._writing += 1
         attempt.hand.end()
-        if not self._beginning:
-            self._beginning = True
-            # Not in the context of the handler that has just ended.
-            asyncio.get_running_loop().call_soon(self._begin_next, context=self._context)
+        self._to_write.append((attempt, outcome))
+        if len(self._to_write) == 1:
+            asyncio.get_running_loop().call_soon(self._hand_on)
 
-    def _begin_next(self) -> None:
-        self._beginning = False
+    def _hand_on(self) -> None:
+        """After some handlers: those that ended together are written together."""
+        ends, self._to_write = self._to_write, []
+        if not ends:  # they were left meanwhile
+            return
+        writer = asyncio.get_running_loop().create_task(self._write(ends))
+        self._writers.add(writer)
+        writer.add_done_callback(self._writers.discard)
         self._begin_ahead()
         if self._more and self._wanted() > 0:
             self.bell.ring()
 
+    async def _write(self, ends: Sequence[tuple[Attempt, Done]]) -> None:
+        try:
+            done = [(attempt.claim, outcome) for attempt, outcome in ends]
+            errors = await finish_claims(self._db, done, self.work)
+        except asyncio.CancelledError:
+            self._leave(ends)
+            raise
+        except Exception as error:  # noqa: BLE001 - it is each one's own, or told by each again
+            log.debug("%d ends are written one by one: %r", len(ends), error)
+            for attempt, _ in ends:
+                attempt.write_alone(None)
+            return
+        for (attempt, _), failed in zip(ends, errors, strict=True):
+            if failed is None:
+                self._ended(attempt)
+            else:
+                attempt.write_alone(failed)
+
     def _ended(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
-        if attempt.was_handled:
+        if attempt.is_done:
             self._writing -= 1
         else:
             attempt.hand.end()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import cache
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_path, check_text, clean_error
 from pandora_db.codecs.claim import check_seconds, ending
 from pandora_db.codecs.json_text import Json, encode_json
 from pandora_db.codecs.stage import check_stage
-from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound
-from pandora_db.models.claim import Backoff, Claim
+from pandora_db.drivers.base import Row
+from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFound, PandoraDbError
+from pandora_db.models.checks import refuse
+from pandora_db.models.claim import Backoff, Claim, Finish
 from pandora_db.models.event import EventKind
 from pandora_db.models.limits import MAX_STEP
 from pandora_db.models.stage import StageCode, StageKind, stage_info, stage_of
@@ -24,6 +28,8 @@ from pandora_db.store.refusals import deleted, refused
 
 _NOTHING, _THE_STAGES, _ALL = 0, 1, 2  # whose checkpoints go
 _BACKOFF = Backoff()
+_MOST = 10_000  # of finish_jobs
+_AT_ONCE = 500
 
 
 @cache
@@ -61,6 +67,15 @@ def _way_out(worked: StageCode, to: StageCode) -> dict[str, Any] | None:
     }
 
 
+class _End(NamedTuple):
+    """The end of a claim: where the job is to go, the arguments of end_claim, and its call."""
+
+    claim: HeldClaim
+    to: StageCode
+    args: dict[str, Any]
+    call: Operation
+
+
 class ClaimEnds(JobStates):
     """Part of `Store`."""
 
@@ -95,24 +110,35 @@ class ClaimEnds(JobStates):
             LeaseLost: the claim no longer counts; nothing was written.
             InvalidTransition: the job goes no way from its stage to that one.
         """
-        held = check_claim(claim)
-        to = check_stage(stage)
-        way = _way_out(held.stage, to)
-        if way is None:
-            raise InvalidTransition(
-                held.job_id, stage_info(held.stage).name, stage_info(to).name,
-                "a claim ends at a later waiting or terminal stage of the job; release_job() and "
-                "fail_job() give the job back",
-            )  # fmt: skip
-        args = way.copy()
-        if output is not None:
-            args["output"] = encode_json(output, "output")
-        if output_kind is not None:
-            args["output_kind"] = check_text(output_kind, "output_kind", MAX_STEP)
-        if output_file is not None:
-            args["output_file"] = check_path(output_file, "output_file")
-        args["attempt_left"] = held.job.attempt if args["archived"] else 0
-        return await self._end(held, to, args, operation(operation_id))
+        finish = Finish(claim, stage, output, output_kind, output_file)
+        return await self._write_end(self._finish(finish, operation(operation_id)))
+
+    async def finish_jobs(self, finishes: Iterable[Finish]) -> list[StageCode | PandoraDbError]:
+        """End many claims, each as `finish_job` would, in a few calls of the database.
+
+        Each has an outcome of its own: one that is lost, or cannot be written, stops none of the
+        others. What is cancelled half-way may have been done for some.
+
+        Args:
+            finishes: at most 10,000.
+
+        Returns:
+            In their order, where each job is now, or the error that `finish_job` would raise, such
+            as `LeaseLost`. `OutcomeUnknown` has an `operation_id`, for `finish_job` to repeat it.
+
+        Raises:
+            InvalidInput, InvalidTransition: one of them is refused; nothing was written.
+        """
+        given = list(islice(finishes, _MOST + 1))
+        if len(given) > _MOST:
+            raise InvalidInput(
+                f"finishes has more than {_MOST:,}; give them in parts", field="finishes"
+            )
+        ends = [self._finish(finish, operation(None)) for finish in given]
+        outcomes: list[StageCode | PandoraDbError] = []
+        for first in range(0, len(ends), _AT_ONCE):
+            outcomes += await self._write_ends(ends[first : first + _AT_ONCE])
+        return outcomes
 
     async def fail_job(
         self,
@@ -194,25 +220,51 @@ class ClaimEnds(JobStates):
         args = _route(held.stage, back, EventKind.RELEASED) | left
         return await self._end(held, back, args, operation(operation_id))
 
-    async def _end(
-        self, claim: HeldClaim, to: StageCode, args: dict[str, Any], call: Operation
-    ) -> StageCode:
-        """Write the end with the `args` of a route, completed by what tells this claim."""
+    def _finish(self, finish: object, call: Operation) -> _End:
+        if not isinstance(finish, Finish):
+            refuse("finishes", finish, "several Finish(claim, stage)")
+        held = check_claim(finish.claim)
+        to = check_stage(finish.stage)
+        way = _way_out(held.stage, to)
+        if way is None:
+            raise InvalidTransition(
+                held.job_id, stage_info(held.stage).name, stage_info(to).name,
+                "a claim ends at a later waiting or terminal stage of the job; release_job() and "
+                "fail_job() give the job back",
+            )  # fmt: skip
+        args = way.copy()
+        if finish.output is not None:
+            args["output"] = encode_json(finish.output, "output")
+        if finish.output_kind is not None:
+            args["output_kind"] = check_text(finish.output_kind, "output_kind", MAX_STEP)
+        if finish.output_file is not None:
+            args["output_file"] = check_path(finish.output_file, "output_file")
+        args["attempt_left"] = held.job.attempt if args["archived"] else 0
+        return self._told(_End(held, to, args, call))
+
+    def _told(self, end: _End) -> _End:
+        """Complete the arguments of a route by what tells this claim and this call."""
+        claim, _, args, call = end
         self._leases.check(claim)
-        args["job_id"] = job_id = claim.job.job_id
+        args["job_id"] = claim.job.job_id
         args["token"] = claim.token
         args["attempt"] = claim.job.attempt
         args["owner"] = claim.owner
         args["operation_id"] = call.id
+        return end
+
+    async def _end(
+        self, claim: HeldClaim, to: StageCode, args: dict[str, Any], call: Operation
+    ) -> StageCode:
+        return await self._write_end(self._told(_End(claim, to, args, call)))
+
+    async def _write_end(self, end: _End) -> StageCode:
+        claim = end.claim
         lost: str | None = None
         claim.ending += 1  # meanwhile nobody shall take its absence for a loss
         try:
-            row = await self._session.write("end_claim", args, job_id)
-            if row is None:
-                to = await self._ended_before(claim, args, call)
-            elif row[1] != to:
-                to = stage_of(row[1])
-            self._leases.ended(claim)
+            row = await self._session.write("end_claim", end.args, end.args["job_id"])
+            return self._ended(end, row) if row else await self._ended_before(end)
         except LeaseLost as error:
             lost = error.reason
             raise
@@ -220,12 +272,34 @@ class ClaimEnds(JobStates):
             claim.ending -= 1
             if lost is not None:
                 self._leases.lost(claim, lost)
-        return to
 
-    async def _ended_before(
-        self, claim: HeldClaim, args: dict[str, Any], call: Operation
-    ) -> StageCode:
+    async def _write_ends(self, ends: Sequence[_End]) -> list[StageCode | PandoraDbError]:
+        for end in ends:
+            end.claim.ending += 1
+        try:
+            args = [end.args for end in ends]
+            rows = await self._session.write_each("end_claim", args, "job_id")
+            outcomes = [
+                row if isinstance(row, PandoraDbError)
+                else self._ended(end, row) if row
+                else await _outcome(self._ended_before(end))
+                for end, row in zip(ends, rows, strict=True)
+            ]  # fmt: skip
+        finally:
+            for end in ends:
+                end.claim.ending -= 1
+        for end, outcome in zip(ends, outcomes, strict=True):
+            if isinstance(outcome, LeaseLost):
+                self._leases.lost(end.claim, outcome.reason)
+        return outcomes
+
+    def _ended(self, end: _End, row: Row) -> StageCode:
+        self._leases.ended(end.claim)
+        return end.to if row[1] == end.to else stage_of(row[1])
+
+    async def _ended_before(self, end: _End) -> StageCode:
         """Where this very call had ended it before; raises `LeaseLost` when it had not."""
+        claim, _, args, call = end
         kind = EventKind(args["kind"])
         try:
             state = await self._state(claim.job_id, call, (kind, EventKind.CANCELLED), tried=True)
@@ -233,7 +307,15 @@ class ClaimEnds(JobStates):
             raise deleted(claim) from None
         if state.done is None:
             raise refused(claim, state)
+        self._leases.ended(claim)
         return stage_of(args["cancelled"] if state.done == EventKind.CANCELLED else args["stage"])
+
+
+async def _outcome(ending: Awaitable[StageCode]) -> StageCode | PandoraDbError:
+    try:
+        return await ending
+    except PandoraDbError as error:
+        return error
 
 
 def _back(claim: Claim) -> StageCode:

@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from pandora_db.config import Settings
-from pandora_db.drivers.base import NO_FLAGS, Args, Guard, Row, Session, Unit
+from pandora_db.drivers.base import NO_FLAGS, Args, Guard, Outcome, Row, Session, Unit, outcomes_of
 from pandora_db.drivers.postgres.bell import PostgresBell
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.health import read_health
@@ -195,10 +195,19 @@ class PostgresDriver:
     ) -> Awaitable[Row | None]:
         """See `Session.write`."""
         self.guard.check(name)
+        return self._lane(name).call(args, key, repeated=repeated)
+
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+        """See `Session.write_each`."""
+        self.guard.check(name)
+        calls = await self._lane(name).call_each(args, key)
+        return await outcomes_of(calls, _as_it_is)
+
+    def _lane(self, name: str) -> Lane:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane(self.queries, name, self._pool, self._settings)
-        return lane.call(args, key, repeated=repeated)
+        return lane
 
     async def take(
         self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
@@ -442,3 +451,7 @@ def _why(error: BaseException) -> str:
             return "no answer within connect_timeout; do host and port fit?"
         case _:
             return f"no connection: {error}; is the server running, and do host and port fit?"
+
+
+def _as_it_is(row: Row | None) -> Row | None:
+    return row

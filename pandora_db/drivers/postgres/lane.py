@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg
 
 from pandora_db.config import Settings
-from pandora_db.drivers.base import REPEATED, Args, Row
+from pandora_db.drivers.base import REPEATED, Args, Outcome, Row
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.notifier import makes_events
@@ -41,7 +41,6 @@ _WORTH_A_FLIGHT = 20
 # gets 1.1 times as much done as several small ones. They count as busy for so many flights.
 _COMPANY = 8
 _STAGES = ("ready", "stage")  # the parameters that say where a job comes to
-Outcome = Row | PandoraDbError | None
 
 
 class _Call:
@@ -116,6 +115,20 @@ class Lane:
             return self._enter(call)
         return self._enter_in_time(call)
 
+    async def call_each(
+        self, args: Sequence[Args], key: str
+    ) -> Sequence[asyncio.Future[Row | None]]:
+        """Queue many calls, which go out together as far as they can."""
+        if not self._room.is_free:
+            await self._wait_for_room()
+        calls = [
+            _Call(one, one[key], self._loop.create_future(), repeated=False, lost=None)
+            for one in args
+        ]
+        self._queue += calls
+        self._start()
+        return [call.future for call in calls]
+
     async def drain(self) -> None:
         """Wait until nothing is queued or under way."""
         while self._alone or self._flights:
@@ -156,6 +169,10 @@ class Lane:
         return await call.future
 
     async def _enter_in_time(self, call: _Call) -> Row | None:
+        await self._wait_for_room()
+        return await self._enter(call)
+
+    async def _wait_for_room(self) -> None:
         try:
             await self._room.wait(self._settings.acquire_timeout)
         except TimeoutError:
@@ -163,13 +180,15 @@ class Lane:
                 f"{len(self._queue)} calls of {self._name} wait already (max_pending), and this "
                 f"one found no room within acquire_timeout on {self._target}"
             ) from None
-        return await self._enter(call)
 
     def _enter(self, call: _Call) -> asyncio.Future[Row | None]:
         self._queue.append(call)
+        self._start()
+        return call.future
+
+    def _start(self) -> None:
         if not self._alone and not self._flights:
             self._take_off()
-        return call.future
 
     def _take_off(self) -> None:
         flight = self._loop.create_task(self._fly())

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pandora_db.config import Settings
@@ -20,9 +20,11 @@ from pandora_db.drivers.base import (
     REPEATED,
     Args,
     Guard,
+    Outcome,
     Row,
     Session,
     Unit,
+    outcomes_of,
 )
 from pandora_db.drivers.sqlite.bell import SqliteBell
 from pandora_db.drivers.sqlite.errors import translate
@@ -167,8 +169,15 @@ class SqliteDriver:
         del key
         self.guard.check(name)
         query = self.queries.get(name, REPEATED if repeated else NO_FLAGS)
-        rows = await self._writer.call(query, args)
-        return rows[0] if rows else None
+        return _first(await self._writer.call(query, args))
+
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+        """See `Session.write_each`; keys matter no more than in `write`."""
+        del key
+        self.guard.check(name)
+        query = self.queries.get(name)
+        calls = await self._writer.call_each([(query, one) for one in args])
+        return await outcomes_of(calls, _first)
 
     async def take(
         self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
@@ -285,6 +294,10 @@ def writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
         # that doubled the cost of an insert.
         "temp_store = MEMORY",
     )
+
+
+def _first(rows: list[Any]) -> Row | None:
+    return rows[0] if rows else None
 
 
 def _set_up(connection: sqlite3.Connection, pragmas: Sequence[str], patience: float) -> None:

@@ -72,6 +72,16 @@ class Lane:
             return self._enter((query, args))
         return self._call_in_time((query, args))
 
+    async def call_each(self, calls: Sequence[Call]) -> Sequence[asyncio.Future[list[Any]]]:
+        """Queue many operations, which fly together as far as they can."""
+        if not self._room.is_free:
+            await self._wait_for_room()
+        now = self._loop.time()
+        waiting = [_Waiting(call, self._loop.create_future(), now) for call in calls]
+        self._queue += waiting
+        self._start(many=True)
+        return [one.future for one in waiting]
+
     async def _call_in_time(self, call: Call) -> list[Any]:
         await self._wait_for_room()
         rows: list[Any] = await self._enter(call)
@@ -110,15 +120,18 @@ class Lane:
     def _enter(self, call: Call | None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.append(_Waiting(call, future, self._loop.time()))
+        self._start()
+        return future
+
+    def _start(self, *, many: bool = False) -> None:
         if not self._busy and not self._scheduled:
             self._quiet.clear()
-            if self._crowd:
+            if self._crowd and not many:
                 self._schedule()
             else:
                 self._next()
         if self._queue and self._patience is None:
             self._patience = self._loop.call_later(self._settings.acquire_timeout, self._expire)
-        return future
 
     def _schedule(self) -> None:
         # After the callers that were just woken: what they ask for next joins the flight.
