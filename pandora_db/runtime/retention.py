@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import HandleClosed, PandoraDbError, UnknownCode
+from pandora_db.models.checks import counted
 from pandora_db.models.status import ENDED, status_of
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Retention:
         while True:
             try:
                 if removed := await self.look():
-                    log.info("removed the folders of %d jobs that have ended", len(removed))
+                    log.info("removed the folders of %s", counted(len(removed), "ended job"))
             except HandleClosed:
                 return
             except (PandoraDbError, OSError) as error:

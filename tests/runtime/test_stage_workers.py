@@ -331,8 +331,8 @@ async def test_wait_idle_waits_for_what_a_dead_worker_has_and_does_it(
                     await crew.wait_idle()
 
     assert done == [job_id]
-    assert "1 jobs are at work elsewhere: they come here if their leases run out" in caplog.text
-    assert "1 jobs are at work elsewhere: waiting until" in caplog.text
+    assert "1 job is at work elsewhere: they come here if their leases run out" in caplog.text
+    assert "1 job is at work elsewhere: waiting until" in caplog.text
     assert f"recovered job {job_id}" in caplog.text
 
 
