@@ -55,7 +55,7 @@ class Crew:
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
-        self._requests = Requests(db, self._in_hand)
+        self._requests = Requests(db, self._in_hand, terms.poll)
 
     async def __aenter__(self) -> Self:
         if self._begun:

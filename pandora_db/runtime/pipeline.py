@@ -130,7 +130,8 @@ class Pipeline:
             data_root: a folder in which each job may have one of its own, `ctx.data_dir`.
             keep_data: seconds after the end of a job when its folder is removed; None keeps it.
                 Of jobs that were deleted too, and never of one that may go on.
-            poll: the longest pause between two looks for jobs, in seconds.
+            poll: the longest pause between two looks for jobs, and for what is asked of those at
+                work, in seconds.
             grace: seconds for a handler to meet a pause or a cancellation by itself; then its task
                 is cancelled.
             cancel_grace: seconds for a cancelled handler to end; then it is given up.

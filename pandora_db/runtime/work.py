@@ -77,7 +77,7 @@ class Terms:
     """How workers of one process go about it (times in seconds).
 
     Attributes:
-        poll: the longest pause between two looks for jobs.
+        poll: the longest pause between two looks for jobs, and for what is asked of them.
         grace: for a handler to meet a request by itself; then its task is cancelled.
         cancel_grace: for a cancelled task to end; then it is given up.
         shutdown_timeout: for everything to end; what remains is left to its lease.

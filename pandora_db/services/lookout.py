@@ -52,9 +52,10 @@ class Lookout:
         self.seekers: list[Seeker] = []
         self.resting = False
         self._followers: dict[int, list[Heard]] = {}
-        self._attendants: list[Callable[[], None]] = []
+        self._attendants: list[tuple[Callable[[], None], float]] = []
         self._attending: asyncio.TimerHandle | None = None
         self._attended = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._rung = asyncio.Event()
@@ -86,12 +87,18 @@ class Lookout:
             self.ring()
         return partial(self._unfollow, job_id, call)
 
-    def attend(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Have `call` called when something may have happened, a few times a second at most."""
+    def attend(self, call: Callable[[], None], every: float) -> Callable[[], None]:
+        """Have `call` called when something may have happened, a few times a second at most.
+
+        While everything passes unread, that may be at any time: it is called each `every` seconds.
+        """
         self.driver.guard.check("attend")
         self._start()
-        self._attendants.append(call)
-        return partial(self._leave_off, call)
+        attendant = (call, every)
+        self._attendants.append(attendant)
+        if self.resting:
+            self.ring()
+        return partial(self._leave_off, attendant)
 
     def check(self) -> None:
         """Raise `HandleClosed` when nobody is told of anything any more."""
@@ -157,8 +164,9 @@ class Lookout:
         for asker in self._askers:
             if not asker.done():
                 asker.set_exception(HandleClosed("the handle was closed"))
-        if self._attending is not None:
-            self._attending.cancel()
+        for timer in (self._attending, self._alarm):
+            if timer is not None:
+                timer.cancel()
         for watch in list(self._watches):
             watch.end()
         self._tell_followers(None)
@@ -184,8 +192,8 @@ class Lookout:
             if not self._followers:
                 self.ring()
 
-    def _leave_off(self, call: Callable[[], None]) -> None:
-        self._attendants.remove(call)
+    def _leave_off(self, attendant: tuple[Callable[[], None], float]) -> None:
+        self._attendants.remove(attendant)
         self.ring()
 
     def _start(self) -> None:
@@ -248,11 +256,22 @@ class Lookout:
         while self._wanted and not self._awaited:
             self.resting = True
             self._rung.clear()
+            self._wind()
             await self._rung.wait()
             self._tell_attendants()
             if not self._awaited:
                 self.mark = ""  # something went by unread
         self.resting = False
+
+    def _wind(self) -> None:
+        """Ring in a while, for those who attend: what is not looked for may not be told of."""
+        if self._attendants and self._alarm is None:
+            pause = min(every for _, every in self._attendants)
+            self._alarm = asyncio.get_running_loop().call_later(pause, self._ring_alarm)
+
+    def _ring_alarm(self) -> None:
+        self._alarm = None
+        self.ring()
 
     async def _look(self) -> bool:
         """Hand out the next window; whether there was one."""
@@ -319,7 +338,7 @@ class Lookout:
     def _call_attendants(self) -> None:
         self._attending = None
         self._attended = asyncio.get_running_loop().time()
-        for call in self._attendants:
+        for call, _ in self._attendants:
             call()
 
 
