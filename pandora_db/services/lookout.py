@@ -51,6 +51,7 @@ class Lookout:
         self._watches: WeakSet[Watch] = WeakSet()
         self.seekers: list[Seeker] = []
         self.resting = False
+        self._behind = False  # whether the last look left anything that was there
         self._followers: dict[int, list[Heard]] = {}
         self._attendants: list[tuple[Callable[[], None], float]] = []
         self._attending: asyncio.TimerHandle | None = None
@@ -218,14 +219,13 @@ class Lookout:
         bell = self.driver.bell(self.ring, self.arrive)
         try:
             failures = 0
+            found = False
             while self._wanted:
                 await self._rest()
                 askers, self._askers = self._askers, []
                 self._rung.clear()
                 try:
                     news = await self._look()
-                    while news and await self._look():
-                        pass
                 except PASSING as error:
                     self._askers = askers + self._askers
                     if not failures:
@@ -244,12 +244,22 @@ class Lookout:
                     await asyncio.sleep(LATER)
                 else:
                     failures = 0
-                    _answer(askers, None)
-                    bell.looked(news=news)
+                    self._admit(askers)  # at once: there may be news for ever
+                    found |= news
+                    if news:
+                        continue
+                    bell.looked(news=found)
+                    found = False
                     if self._wanted:
                         await self._rung.wait()
         finally:
             await bell.close()
+
+    def _admit(self, askers: list[asyncio.Future[None]]) -> None:
+        if self._behind:
+            self._askers = askers + self._askers
+        else:
+            _answer(askers, None)
 
     async def _rest(self) -> None:
         """Let everything pass while all workers are busy and nobody watches."""
@@ -275,6 +285,7 @@ class Lookout:
 
     async def _look(self) -> bool:
         """Hand out the next window; whether there was one."""
+        self._behind = False
         if not self.mark:
             ((self.mark,),) = await self.driver.read("watch_now", {})
             for seeker in self.seekers:
@@ -285,7 +296,7 @@ class Lookout:
         lower = self.mark
         if not (self._watches or self._followers):
             return await self._look_for_stages(lower)
-        anything, _, upper = await self.window(lower, None)
+        anything, self._behind, upper = await self.window(lower, None)
         if not anything:
             return False
         args = {"lower": lower, "upper": upper, "limit": 2 * WINDOW + 1}
@@ -316,6 +327,7 @@ class Lookout:
         ((anything, more, upper, stages),) = await self.driver.read("watch_window", args)
         if more:  # as if it had begun now
             self.mark = ""
+            self._behind = True
             return True
         if anything:
             self.mark = upper
