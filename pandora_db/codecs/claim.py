@@ -21,6 +21,7 @@ __all__ = [
     "check_into",
     "check_job",
     "check_lease",
+    "check_names",
     "check_route",
     "check_seconds",
     "claim_filters",
@@ -115,7 +116,7 @@ def claim_filters(
         args["tags"] = encode_tags(offered)
     flags.add("tagged" if offered else "untagged")
     if names is not None:
-        args["names"] = _check_names(names)
+        args["names"] = check_names(names)
     if job_type is not None:
         args["job_type"] = check_job_type(job_type).value
     if guild_id is not None:
@@ -129,7 +130,8 @@ def claim_filters(
     return args, frozenset(flags)
 
 
-def _check_names(value: object) -> list[str]:
+def check_names(value: object) -> list[str]:
+    """Several names of jobs; a single text is none. Raises `InvalidInput`."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         refuse("names", value, "several names of jobs")
     given = cast("Iterable[object]", value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pandora_db.db import internals
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.models.checks import counted
 from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.retention import Retention
@@ -54,7 +55,7 @@ class Crew:
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
             for work in works
         ]
-        self._requests = Requests(db, self._in_hand)
+        self._requests = Requests(db, self._in_hand, terms.poll)
 
     async def __aenter__(self) -> Self:
         if self._begun:
@@ -146,7 +147,8 @@ class Crew:
         for stage in {worker.work.working for worker in self.workers}:
             count += await self.db.count_jobs(stage=stage, archived=False)
         if count > 0:
-            log.info("%d jobs are at work elsewhere: %s", count, what)
+            are = "is" if count == 1 else "are"
+            log.info("%s %s at work elsewhere: %s", counted(count, "job"), are, what)
         return max(count, 0)
 
     async def stop(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.codecs.checks import check_id
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
+    from pandora_db.models.job_row import JobRow
     from pandora_db.runtime.hands import Hand
 
 
@@ -85,19 +85,23 @@ class Family:
         rows = {row.job_id: row for row in await self._db.get_jobs_by_ids(child_ids)}
         left = [job_id for job_id, row in rows.items() if row.status not in ENDED]
         if left:
-            async with AsyncExitStack() as stack:
-                if self._hand is not None:
-                    await stack.enter_async_context(self._hand.lent())
-                ending = asyncio.ensure_future(wait_ended(self._db, left))
-                asking = asyncio.ensure_future(asked.wait())
-                try:
-                    await asyncio.wait((ending, asking), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    ending.cancel()
-                    asking.cancel()
-                    await asyncio.gather(ending, asking, return_exceptions=True)
-                if ending.cancelled():  # raised in here: who ends needs no hand back for it
-                    raise Interrupted("children")
-                found = ending.result()
+            ending = asyncio.ensure_future(self._wait_ended(left))
+            asking = asyncio.ensure_future(asked.wait())
+            try:
+                await asyncio.wait((ending, asking), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ending.cancel()
+                asking.cancel()
+                await asyncio.gather(ending, asking, return_exceptions=True)
+            if ending.cancelled():  # its hand is not taken back: who ends needs none for it
+                raise Interrupted("children")
+            found = ending.result()
             rows = {job_id: row for job_id, row in rows.items() if job_id not in left} | found
         return [JobInfo.of(rows[job_id]) for job_id in child_ids if job_id in rows]
+
+    async def _wait_ended(self, child_ids: Sequence[int]) -> dict[int, JobRow]:
+        """Wait until all have ended, and then for a hand to go on with."""
+        if self._hand is None:
+            return await wait_ended(self._db, child_ids)
+        async with self._hand.lent():
+            return await wait_ended(self._db, child_ids)

@@ -12,6 +12,8 @@ until it is the program it holds our end of the guardian's pipe too; not so unde
 child lets go of that first, and for which the guardian looks again a second later. It takes Linux's
 /proc; on other systems a program whose worker is killed in this moment, some turns of the event
 loop, goes on, as it does on Linux if the first thing it does is to put both pipes away.
+
+A guardian that reads no more, such as one that SIGSTOP stopped, is replaced when its pipe is full.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -56,7 +59,8 @@ trap '' HUP INT QUIT TERM
             done
         done
     esac
-} &
+} >/dev/null &
+echo $!
 """
 
 
@@ -66,6 +70,7 @@ class Guardian:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipe: int | None = None
+        self._pid = 0
         self._groups: set[str] = set()
 
     def add(self, *groups: int | str) -> None:
@@ -100,13 +105,22 @@ class Guardian:
             self._pipe = None
 
     def _tell(self, what: str, groups: Iterable[str]) -> None:
-        if self._pipe is not None:
-            with suppress(BrokenPipeError):  # somebody killed it
-                os.write(self._pipe, _lines(what, groups))
-                return
-            os.close(self._pipe)
+        pipe, pid = self._pipe, self._pid
+        if pipe is None:
+            self._start()
+            return
+        try:
+            os.write(pipe, _lines(what, groups))
+        except BrokenPipeError:  # somebody killed it
             self._pipe = None
-        self._start()
+            os.close(pipe)
+            self._start()
+        except BlockingIOError:  # it reads no more
+            self._start()
+            # It is there, as its end of the pipe is. At ours it would kill what it knew last.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.close(pipe)
 
     def _start(self) -> None:
         shell = find_shell()
@@ -114,8 +128,8 @@ class Guardian:
         mine, other = os.pipe()
         try:
             # It leaves a child of its own behind and ends, so that nobody has to wait for that one.
-            subprocess.run(  # noqa: S603 - no foreign text
-                [shell, "-c", _GUARD], stdin=mine, stdout=subprocess.DEVNULL,
+            begun = subprocess.run(  # noqa: S603 - no foreign text
+                [shell, "-c", _GUARD], stdin=mine, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, check=True,
             )  # fmt: skip
         except BaseException as error:
@@ -125,8 +139,9 @@ class Guardian:
             raise
         finally:
             os.close(mine)
-        self._pipe = other
+        self._pipe, self._pid = other, int(begun.stdout)
         os.write(other, _lines("+", sorted(self._groups)))
+        os.set_blocking(other, False)  # the event loop waits for no guardian
 
 
 def _lines(what: str, groups: Iterable[str]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pandora_db.codecs.checks import check_path
-from pandora_db.codecs.claim import check_route
+from pandora_db.codecs.claim import check_lease, check_names, check_route
 from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
@@ -67,10 +67,11 @@ class Pipeline:
             after: where they go when the work is done: a later waiting stage, or a terminal one.
             concurrency: how many at once in this process, 1 … 1,000.
             limits: how many at once over all processes; give each the same.
-            lease: seconds that a claim counts without a sign of life; None takes the setting.
+            lease: seconds that a claim counts without a sign of life, more than `heartbeat` of
+                the handle; None takes the setting.
             tags: what this worker offers, such as "gpu".
             names: only jobs with one of these names.
-            timeout: seconds that an attempt may take; then it has failed.
+            timeout: seconds that an attempt may take, above 0; then it has failed.
             retry_in: seconds, or a `Backoff`, before another attempt.
             resumable: False for work that must not be begun again: it is not paused, a shutdown
                 waits for it, and when it is cut off then, its job fails.
@@ -84,7 +85,7 @@ class Pipeline:
         start, at = check_route(waiting, working)
         end = _check_after(at, after)
         offered = check_tags(tags)
-        chosen = None if names is None else tuple(names)
+        chosen = None if names is None else tuple(check_names(names))
 
         def register(handler: H) -> H:
             if not inspect.iscoroutinefunction(cast("object", handler)):
@@ -129,7 +130,8 @@ class Pipeline:
             data_root: a folder in which each job may have one of its own, `ctx.data_dir`.
             keep_data: seconds after the end of a job when its folder is removed; None keeps it.
                 Of jobs that were deleted too, and never of one that may go on.
-            poll: the longest pause between two looks for jobs, in seconds.
+            poll: the longest pause between two looks for jobs, and for what is asked of those at
+                work, in seconds.
             grace: seconds for a handler to meet a pause or a cancellation by itself; then its task
                 is cancelled.
             cancel_grace: seconds for a cancelled handler to end; then it is given up.
@@ -137,10 +139,14 @@ class Pipeline:
                 stop at once and cancelled at 70 % of it. What remains is left to its lease.
 
         Raises:
-            InvalidInput: no stage was declared, or another bad argument.
+            InvalidInput: no stage was declared, the lease of one is no longer than the heartbeat
+                of `db`, or another bad argument.
         """
         if not self.works:
             raise InvalidInput("the pipeline has no stage; declare one with @pipeline.stage(…)")
+        for work in self.works:
+            if work.lease is not None:
+                check_lease(work.lease, db.settings.heartbeat)
         root = None if data_root is None else Path(check_path(data_root, "data_root")).resolve()
         return Crew(
             db, self.works,

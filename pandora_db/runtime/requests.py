@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """Looks after all claims at once, a few times a second at most, when something has happened."""
+    """Looks after all claims at once, a few times a second at most, when something has happened.
 
-    def __init__(self, db: JobDb, claims: Callable[[], Iterable[Claim]]) -> None:
+    Where nobody would tell it so, it looks each `poll` seconds.
+    """
+
+    def __init__(self, db: JobDb, claims: Callable[[], Iterable[Claim]], poll: float) -> None:
         self._db = db
         self._claims = claims
+        self._poll = poll
         self._again = False
         self._task: asyncio.Task[None] | None = None
         self._undo: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin."""
-        self._undo = internals(self._db).lookout.attend(self._look)
+        self._undo = internals(self._db).lookout.attend(self._look, self._poll)
 
     def stop(self) -> None:
         """End."""

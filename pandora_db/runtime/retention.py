@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import HandleClosed, PandoraDbError, UnknownCode
+from pandora_db.models.checks import counted
 from pandora_db.models.status import ENDED, status_of
+from pandora_db.services.outage import Outage
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
@@ -58,16 +60,24 @@ class Retention:
 
     async def _run(self) -> None:
         pause = min(max(self._keep * _PART, _LEAST), _MOST)
+        outage = Outage()
         while True:
             try:
-                if removed := await self.look():
-                    log.info("removed the folders of %d jobs that have ended", len(removed))
+                removed = await self.look()
             except HandleClosed:
                 return
             except (PandoraDbError, OSError) as error:
-                log.warning("the folders of jobs that have ended were not removed: %s", error)
+                level = outage.failed()
+                log.log(level, "the folders of jobs that have ended were not removed: %s", error)
             except Exception:
-                log.exception("the folders of jobs that have ended were not removed")
+                level = outage.failed(logging.ERROR)
+                failed = "the folders of jobs that have ended were not removed"
+                log.log(level, failed, exc_info=True)
+            else:
+                if (seconds := outage.over()) is not None:
+                    log.info("folders can be removed again, after %.1f s", seconds)
+                if removed:
+                    log.info("removed the folders of %s", counted(len(removed), "ended job"))
             await asyncio.sleep(pause)
 
     async def _hide(self, job_id: int) -> bool:

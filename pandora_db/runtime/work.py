@@ -60,9 +60,11 @@ class Work:
 
     def __post_init__(self) -> None:
         check_int(self.concurrency, "concurrency", 1, _HANDS)
-        for field in ("lease", "timeout", "checkpoint_every", "progress_every"):
+        for field in ("lease", "timeout"):
             if (value := getattr(self, field)) is not None:
-                check_seconds(value, field)
+                _check_above_zero(value, field)
+        for field in ("checkpoint_every", "progress_every"):
+            check_seconds(getattr(self, field), field)
         if not isinstance(self.retry_in, Backoff | None):
             check_seconds(self.retry_in, "retry_in")
         if not isinstance(self.limits, Limits | None):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -75,7 +77,7 @@ class Terms:
     """How workers of one process go about it (times in seconds).
 
     Attributes:
-        poll: the longest pause between two looks for jobs.
+        poll: the longest pause between two looks for jobs, and for what is asked of them.
         grace: for a handler to meet a request by itself; then its task is cancelled.
         cancel_grace: for a cancelled task to end; then it is given up.
         shutdown_timeout: for everything to end; what remains is left to its lease.
@@ -97,7 +99,11 @@ class Terms:
                 raise InvalidInput(
                     "keep_data was given without data_root; expected both", field="keep_data"
                 )
-        for field in ("poll", "grace", "cancel_grace", "shutdown_timeout"):
+        for field in ("grace", "cancel_grace", "shutdown_timeout"):
             check_seconds(getattr(self, field), field)
-        if self.poll == 0:
-            raise InvalidInput("poll is 0; expected a number of seconds above 0", field="poll")
+        _check_above_zero(self.poll, "poll")
+
+
+def _check_above_zero(value: object, field: str) -> None:
+    if check_seconds(value, field) == 0:
+        raise InvalidInput(f"{field} is 0; expected a number of seconds above 0", field=field)

@@ -15,6 +15,7 @@ from pandora_db.config import Settings
 from pandora_db.drivers.base import Pulse
 from pandora_db.errors import PandoraDbError
 from pandora_db.models.checks import counted
+from pandora_db.services.outage import Outage
 from pandora_db.store.held_claim import HeldClaim
 from pandora_db.store.leases import Leases, lease_args
 
@@ -45,6 +46,7 @@ class Heartbeat:
         self._ticker: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
         self._stalled = False
+        self._outage = Outage()
 
     def start(self) -> None:
         """Begin, unless it has begun."""
@@ -84,7 +86,8 @@ class Heartbeat:
                 try:
                     done = self._beat(pulse)
                 except Exception:  # one beat may be missed, not all that follow
-                    log.exception("the leases could not be renewed")
+                    level = self._outage.failed(logging.ERROR)
+                    log.log(level, "the leases could not be renewed", exc_info=True)
                     done = False
                 pause = self._settings.heartbeat / (1 if done else _SOON)
         finally:
@@ -96,6 +99,8 @@ class Heartbeat:
         """Renew what is held; False when that is worth another try soon."""
         claims = self._within_deadline(self._leases.held())
         if not claims:
+            if (seconds := self._outage.over()) is not None:
+                log.info("after %.1f s no lease is left that could not be renewed", seconds)
             return True
         stalled = time.monotonic() - self._ticked > self._settings.stall
         if stalled:
@@ -109,13 +114,30 @@ class Heartbeat:
         self._stalled = False
         # Not all are given up for a short lease; the long ones have the time to connect anew.
         claims.sort(key=self._patience, reverse=True)
-        answers = [
-            self._renew(pulse, list(alike), patience)
-            for patience, alike in groupby(claims, self._patience)
-        ]
-        if set(answers) == {None}:
+        renewed = 0
+        unsure = False
+        failed: list[tuple[int, PandoraDbError]] = []
+        for patience, alike in groupby(claims, self._patience):
+            group = list(alike)
+            try:
+                count, sure = self._renew(pulse, group, patience)
+            except PandoraDbError as error:
+                failed.append((len(group), error))
+            else:
+                renewed += count
+                unsure |= not sure
+        self._report(renewed, failed)
+        if sum(count for count, _ in failed) == len(claims):
             pulse.close()  # a line that has gone silent is given up for a new one
-        return all(answers)
+        return not (failed or unsure)
+
+    def _report(self, renewed: int, failed: list[tuple[int, PandoraDbError]]) -> None:
+        if failed:
+            leases = counted(sum(count for count, _ in failed), "lease")
+            level = self._outage.failed()
+            log.log(level, "%s could not be renewed: %s; trying again", leases, failed[0][1])
+        elif (seconds := self._outage.over()) is not None:
+            log.info("after %.1f s %s could be renewed again", seconds, counted(renewed, "lease"))
 
     def _patience(self, claim: HeldClaim) -> float:
         """Seconds for an answer; leases that are about as long go together.
@@ -125,18 +147,14 @@ class Heartbeat:
         spare = (claim.lease - self._settings.heartbeat) / _TRIES
         return _LEAST if spare <= _LEAST else 2.0 ** math.floor(math.log2(spare))
 
-    def _renew(self, pulse: Pulse, claims: list[HeldClaim], patience: float) -> bool | None:
-        """Whether all could be; None without an answer."""
-        try:
-            renewed = pulse.run("renew_leases", lease_args(claims), patience)
-            found = list(renewed)
-            if len(found) < len(claims):  # lost, or held by another transaction just now
-                found += pulse.run("find_leases", lease_args(claims), patience)
-        except PandoraDbError as error:
-            log.warning("%s could not be renewed: %s", counted(len(claims), "lease"), error)
-            return None
+    def _renew(self, pulse: Pulse, claims: list[HeldClaim], patience: float) -> tuple[int, bool]:
+        """How many could be, and whether those are all that count."""
+        renewed = pulse.run("renew_leases", lease_args(claims), patience)
+        found = list(renewed)
+        if len(found) < len(claims):  # lost, or held by another transaction just now
+            found += pulse.run("find_leases", lease_args(claims), patience)
         self._tell(self._leases.note, claims, found)
-        return len({tuple(row[:2]) for row in found}) == len(renewed)
+        return len(renewed), len({tuple(row[:2]) for row in found}) == len(renewed)
 
     def _within_deadline(self, claims: list[HeldClaim]) -> list[HeldClaim]:
         now = time.monotonic()

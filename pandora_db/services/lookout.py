@@ -51,10 +51,12 @@ class Lookout:
         self._watches: WeakSet[Watch] = WeakSet()
         self.seekers: list[Seeker] = []
         self.resting = False
+        self._behind = False  # whether the last look left anything that was there
         self._followers: dict[int, list[Heard]] = {}
-        self._attendants: list[Callable[[], None]] = []
+        self._attendants: list[tuple[Callable[[], None], float]] = []
         self._attending: asyncio.TimerHandle | None = None
         self._attended = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._askers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._rung = asyncio.Event()
@@ -86,12 +88,18 @@ class Lookout:
             self.ring()
         return partial(self._unfollow, job_id, call)
 
-    def attend(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Have `call` called when something may have happened, a few times a second at most."""
+    def attend(self, call: Callable[[], None], every: float) -> Callable[[], None]:
+        """Have `call` called when something may have happened, a few times a second at most.
+
+        While everything passes unread, that may be at any time: it is called each `every` seconds.
+        """
         self.driver.guard.check("attend")
         self._start()
-        self._attendants.append(call)
-        return partial(self._leave_off, call)
+        attendant = (call, every)
+        self._attendants.append(attendant)
+        if self.resting:
+            self.ring()
+        return partial(self._leave_off, attendant)
 
     def check(self) -> None:
         """Raise `HandleClosed` when nobody is told of anything any more."""
@@ -157,8 +165,9 @@ class Lookout:
         for asker in self._askers:
             if not asker.done():
                 asker.set_exception(HandleClosed("the handle was closed"))
-        if self._attending is not None:
-            self._attending.cancel()
+        for timer in (self._attending, self._alarm):
+            if timer is not None:
+                timer.cancel()
         for watch in list(self._watches):
             watch.end()
         self._tell_followers(None)
@@ -184,8 +193,8 @@ class Lookout:
             if not self._followers:
                 self.ring()
 
-    def _leave_off(self, call: Callable[[], None]) -> None:
-        self._attendants.remove(call)
+    def _leave_off(self, attendant: tuple[Callable[[], None], float]) -> None:
+        self._attendants.remove(attendant)
         self.ring()
 
     def _start(self) -> None:
@@ -210,14 +219,13 @@ class Lookout:
         bell = self.driver.bell(self.ring, self.arrive)
         try:
             failures = 0
+            found = False
             while self._wanted:
                 await self._rest()
                 askers, self._askers = self._askers, []
                 self._rung.clear()
                 try:
                     news = await self._look()
-                    while news and await self._look():
-                        pass
                 except PASSING as error:
                     self._askers = askers + self._askers
                     if not failures:
@@ -236,26 +244,48 @@ class Lookout:
                     await asyncio.sleep(LATER)
                 else:
                     failures = 0
-                    _answer(askers, None)
-                    bell.looked(news=news)
+                    self._admit(askers)  # at once: there may be news for ever
+                    found |= news
+                    if news:
+                        continue
+                    bell.looked(news=found)
+                    found = False
                     if self._wanted:
                         await self._rung.wait()
         finally:
             await bell.close()
+
+    def _admit(self, askers: list[asyncio.Future[None]]) -> None:
+        if self._behind:
+            self._askers = askers + self._askers
+        else:
+            _answer(askers, None)
 
     async def _rest(self) -> None:
         """Let everything pass while all workers are busy and nobody watches."""
         while self._wanted and not self._awaited:
             self.resting = True
             self._rung.clear()
+            self._wind()
             await self._rung.wait()
             self._tell_attendants()
             if not self._awaited:
                 self.mark = ""  # something went by unread
         self.resting = False
 
+    def _wind(self) -> None:
+        """Ring in a while, for those who attend: what is not looked for may not be told of."""
+        if self._attendants and self._alarm is None:
+            pause = min(every for _, every in self._attendants)
+            self._alarm = asyncio.get_running_loop().call_later(pause, self._ring_alarm)
+
+    def _ring_alarm(self) -> None:
+        self._alarm = None
+        self.ring()
+
     async def _look(self) -> bool:
         """Hand out the next window; whether there was one."""
+        self._behind = False
         if not self.mark:
             ((self.mark,),) = await self.driver.read("watch_now", {})
             for seeker in self.seekers:
@@ -266,7 +296,7 @@ class Lookout:
         lower = self.mark
         if not (self._watches or self._followers):
             return await self._look_for_stages(lower)
-        anything, _, upper = await self.window(lower, None)
+        anything, self._behind, upper = await self.window(lower, None)
         if not anything:
             return False
         args = {"lower": lower, "upper": upper, "limit": 2 * WINDOW + 1}
@@ -297,6 +327,7 @@ class Lookout:
         ((anything, more, upper, stages),) = await self.driver.read("watch_window", args)
         if more:  # as if it had begun now
             self.mark = ""
+            self._behind = True
             return True
         if anything:
             self.mark = upper
@@ -319,7 +350,7 @@ class Lookout:
     def _call_attendants(self) -> None:
         self._attending = None
         self._attended = asyncio.get_running_loop().time()
-        for call in self._attendants:
+        for call, _ in self._attendants:
             call()
 
 

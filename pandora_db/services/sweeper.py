@@ -8,6 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 from pandora_db.errors import PandoraDbError, SchemaMissing
+from pandora_db.services.outage import Outage
 
 if TYPE_CHECKING:
     from pandora_db.store.recovery import Recovery
@@ -38,19 +39,20 @@ class Sweeper:
 
     async def _run(self) -> None:
         await asyncio.sleep(random.uniform(0.5, 1) * min(_SOON, self._seconds))  # noqa: S311
-        failing = False
+        outage = Outage()
         while True:
             try:
                 await self._sweep()
-                failing = False
             except SchemaMissing:
                 pass  # init_schema() was not called yet
             except PandoraDbError as error:
-                if not failing:
-                    log.warning("the sweep for lost workers failed: %s", error)
-                failing = True
+                log.log(outage.failed(), "the sweep for lost workers failed: %s", error)
             except Exception:
-                log.exception("the sweep for lost workers failed")
+                level = outage.failed(logging.ERROR)
+                log.log(level, "the sweep for lost workers failed", exc_info=True)
+            else:
+                if (seconds := outage.over()) is not None:
+                    log.info("the sweep for lost workers works again, after %.1f s", seconds)
             await asyncio.sleep(self._seconds * random.uniform(0.8, 1.0))  # noqa: S311
 
     async def _sweep(self) -> None:

@@ -13,7 +13,7 @@ With pytest and pytest-asyncio, `pytest_plugins = ["pandora_db.testing.fixtures"
 
 from __future__ import annotations
 
-from pandora_db.testing.clock import Clock, run_until_idle
+from pandora_db.testing.clock import Clock, NeverIdle, run_until_idle
 from pandora_db.testing.databases import new_test_db, reset
 from pandora_db.testing.factories import JobFields, insert_job_at, make_job
 from pandora_db.testing.jobs import run_job
@@ -22,6 +22,7 @@ from pandora_db.testing.seeding import seed
 __all__ = [
     "Clock",
     "JobFields",
+    "NeverIdle",
     "insert_job_at",
     "make_job",
     "new_test_db",

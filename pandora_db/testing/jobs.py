@@ -24,6 +24,7 @@ async def run_job(
     timeout: float = 30.0,
     clock: Clock | None = None,
     max_attempts: int = 1,
+    most: int = 1000,
     **options: Any,  # noqa: ANN401 - those of JobManager, which checks them
 ) -> Any:  # noqa: ANN401 - what its `run` returns
     """Dispatch a job on a database in memory, work on it to its end, and return its output.
@@ -36,12 +37,13 @@ async def run_job(
         timeout: seconds that it may take.
         clock: tells how much time was skipped.
         max_attempts: how often it is tried.
+        most: how often a job may be begun, it or one of its children.
         **options: of `JobManager`, such as `data_root`.
 
     Raises:
         ExecutionFailed: it has failed; the message is its error, the cause what `run` raised last.
         JobCancelled: it was cancelled.
-        TimeoutError: it did not end in time; it was stopped.
+        TimeoutError: it did not end in time; it was stopped. `NeverIdle` where it never would.
         InvalidInput: its class is not registered there, or another bad argument.
     """
     given: dict[str, Any] = {"poll": 0.1, "shutdown_timeout": 2.0, "concurrency": 1, **options}
@@ -49,7 +51,7 @@ async def run_job(
         raised = _watch(jobs)
         handle = await jobs.dispatch(job, max_attempts=max_attempts)
         async with asyncio.timeout(timeout):
-            await run_until_idle(jobs, clock=clock)
+            await run_until_idle(jobs, clock=clock, most=most)
             try:
                 return await handle.result()
             except ExecutionFailed as error:

@@ -102,9 +102,10 @@ WITH recorded AS (
 )
 SELECT count(*) FROM recorded
 
--- An operation that may have been done before is not done again, even if the job has moved on.
+-- An operation that may have been done before is not done again, even if the job has moved on. A function,
+-- for the snapshot: who waited for the job looks again, and sees what was done meanwhile.
 -- fragment: not_done
-NOT EXISTS (SELECT FROM {schema}.job_events AS event WHERE event.job_id = op.job_id AND event.operation_id = op.operation_id::uuid)
+NOT {schema}.was_done(job.job_id, op.operation_id::uuid)
 
 -- name: update_stage :batch
 WITH op AS (

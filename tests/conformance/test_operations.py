@@ -263,6 +263,41 @@ async def test_an_insert_repeated_in_two_handles_at_once_is_done_once(
     assert await db.count_jobs() == 20
 
 
+@pytest.mark.parametrize("name", [name for name in REPEATS if name[:6] not in ("insert", "claim_")])
+async def test_an_operation_that_two_handles_wait_with_is_done_once(
+    db: JobDb, db_url: str, name: str
+) -> None:
+    """Both have begun before either is done, so neither saw the other as it began."""
+    before, repeat, _ = REPEATS[name]
+    call = uuid4()
+    await before(db)
+    async with JobDb.open(db_url) as other, JobDb.open(db_url) as third:
+        async with third.transaction() as tx:
+            await tx.update_job(JOB, current_step="held")
+            calls = [asyncio.ensure_future(repeat(one, call)) for one in (db, other) * 2]
+            await asyncio.sleep(0.3)
+        results = await asyncio.gather(*calls)
+
+        assert results == results[:1] * 4
+        for row in await db.get_recent_jobs():
+            done = [one for one in await db.history(row.job_id) if one.operation_id == call]
+            assert len(done) <= 1
+
+
+async def test_an_update_repeated_in_two_handles_at_once_is_done_once(
+    db: JobDb, db_url: str
+) -> None:
+    await db.insert_job(make_job(job_id=JOB))
+    async with JobDb.open(db_url) as other:
+        for number in range(30):
+            call = uuid4()
+            await asyncio.gather(
+                *(one.update_job(JOB, priority=number, operation_id=call) for one in (db, other))
+            )
+
+    assert len(await db.history(JOB)) == 1 + 30
+
+
 async def test_twins_of_an_operation_do_not_hold_up_the_others(db_url: str) -> None:
     async with JobDb.open(db_url, outcome_timeout=5.0) as db:
         await db.init_schema()

@@ -265,3 +265,20 @@ async def test_where_nothing_can_be_watched_that_is_said(
     async with asyncio.timeout(5), db.watch() as events:
         job_id = await db.insert_job(make_job())
         assert (await anext(events)).job_id == job_id
+
+
+async def test_a_watch_begins_although_there_is_news_at_every_look(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = lookout.Lookout._look
+
+    async def late(reader: lookout.Lookout) -> bool:
+        await db.insert_job(make_job())
+        return await look(reader)
+
+    monkeypatch.setattr(lookout.Lookout, "_look", late)
+    async with asyncio.timeout(5), db.watch() as watch:
+        ids = [(await anext(watch)).job_id for _ in range(5)]
+        async with db.watch() as second:
+            assert (await anext(second)).job_id > ids[-1]
+    assert ids == list(range(ids[0], ids[0] + 5))

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from pandora_db import ExecutionFailed, InvalidInput, Job, JobDb, JobStatus, Stage
 from pandora_db.runtime import JobContext, JobManager, Registry, Snooze
-from pandora_db.testing import Clock, new_test_db, run_job, run_until_idle
+from pandora_db.testing import Clock, NeverIdle, new_test_db, run_job, run_until_idle
 from tests.support.handlers import FAST, one_stage, row_of
 
 REGISTRY = Registry()
@@ -93,6 +93,56 @@ async def test_what_is_paused_or_nobody_takes_is_not_waited_for(fresh: JobDb) ->
         clock = await run_until_idle(crew)
     assert clock.skipped == 0
     assert (await row_of(fresh, paused)).status is JobStatus.PAUSED
+
+
+async def test_a_job_that_comes_back_for_ever_is_named(fresh: JobDb) -> None:
+    async def again(ctx: JobContext) -> Snooze:
+        return Snooze(0)
+
+    job_id = await fresh.insert_job(Job(author="mika"))
+    async with one_stage(again).running(fresh, **FAST) as crew, asyncio.timeout(60):
+        with pytest.raises(NeverIdle, match=f"^job {job_id} was begun 50 times ") as raised:
+            await run_until_idle(crew, most=50)
+    assert (raised.value.job_id, raised.value.times) == (job_id, 50)
+    assert isinstance(raised.value, TimeoutError)
+
+
+async def test_a_parent_that_waits_for_what_nobody_takes_is_named(fresh: JobDb) -> None:
+    registry = Registry()
+
+    @registry.job(name="order")
+    class Order(BaseModel):
+        async def run(self, ctx: JobContext) -> None:
+            await ctx.wait(await ctx.spawn(Job(author="mika", tags=["gpu"]), key="encode"))
+
+    async with JobManager(fresh, registry, **FAST) as jobs, asyncio.timeout(60):
+        order = await jobs.dispatch(Order())
+        with pytest.raises(NeverIdle) as raised:
+            await run_until_idle(jobs, patience=0.3)
+    (child,) = await fresh.get_children(order.id)
+    assert raised.value.job_id == order.id
+    assert str(raised.value) == (
+        f"job {order.id} waits for job {child.job_id}, which nobody takes: it is queued at Queued, "
+        'of the name None, with the tags ["gpu"]; have workers that take it'
+    )
+
+
+async def test_a_child_that_is_worked_on_elsewhere_is_waited_for(fresh: JobDb) -> None:
+    registry = Registry()
+
+    @registry.job(name="order")
+    class Order(BaseModel):
+        async def run(self, ctx: JobContext) -> str:
+            return (await ctx.wait(await ctx.spawn(Job(author="mika"), key="encode"))).status
+
+    async def slow(ctx: JobContext) -> None:
+        await asyncio.sleep(1.0)
+
+    elsewhere = one_stage(slow, (Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED))
+    async with JobManager(fresh, registry, **FAST) as jobs, elsewhere.running(fresh, **FAST):
+        order = await jobs.dispatch(Order())
+        await run_until_idle(jobs, patience=0.3)
+        assert await order.result(1) == "completed"
 
 
 async def test_time_beyond_the_limit_is_not_skipped(fresh: JobDb) -> None:

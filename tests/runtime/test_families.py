@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from pandora_db import InvalidInput, Job, JobCancelled, JobDb, JobStatus, NotFound, Stage, TaskStage
 from pandora_db.runtime import Cancelled, JobContext, JobInfo, JobManager, Registry
 from pandora_db.runtime.dispatching import child_key
+from pandora_db.runtime.hands import Hand, Hands
 from tests.support.handlers import FAST, kinds, row_of
 from tests.support.waiting import wait_until
 
@@ -63,6 +64,14 @@ class Tower(BaseModel):
         info: JobInfo = await ctx.wait(child)
         assert isinstance(info.output, int)
         return info.output + 1
+
+
+class Late(BaseModel):
+    """Has a child that nobody begins."""
+
+    async def run(self, ctx: JobContext) -> int:
+        await ctx.spawn(Part(number=1), delay=1000)
+        return len(await ctx.wait_children())
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +180,68 @@ async def test_a_parent_that_waits_is_paused_at_once(db: JobDb) -> None:
         await jobs.resume_job(handle.id)
         gate.set()
         assert await handle.result(20) == [["completed", 10]]
+
+
+@pytest.mark.parametrize("how", ["pause", "cancel", "shutdown"])
+async def test_a_parent_that_waits_for_a_hand_to_go_on_with_hears_what_is_asked(
+    db: JobDb, how: str
+) -> None:
+    registry = Registry()
+    registry.job(name="part")(Part)
+    registry.job(name="late")(Late)
+    async with AsyncExitStack() as stack:
+        jobs = await stack.enter_async_context(
+            JobManager(db, registry, **{**OPTIONS, "concurrency": 1, "grace": 10.0})
+        )
+        (worker,) = jobs.crew.workers
+        handle = await jobs.dispatch(Late())
+        await wait_until(lambda: has_children(db, handle.id, 1))
+        other = await jobs.dispatch(Part(number=7, waits=True))
+        await wait_until(lambda: ("part", 7) in seen)
+        (child,) = await db.get_children(handle.id)
+        await db.update_stage(child.job_id, TaskStage.COMPLETED)
+        await wait_until(lambda: len(worker._hands._waiting) == 1)
+        async with asyncio.timeout(3):
+            if how == "shutdown":
+                await stack.aclose()
+                assert await is_at(db, handle.id, JobStatus.QUEUED)
+                return
+            if how == "pause":
+                await jobs.pause_job(handle.id)
+                await wait_until(lambda: is_at(db, handle.id, JobStatus.PAUSED))
+            else:
+                await jobs.cancel_job(handle.id)
+                await wait_until(lambda: is_at(db, handle.id, JobStatus.CANCELLED))
+        assert worker._hands.free == 0, "the other job has it still"
+        gate.set()
+        await other.result(10)
+        if how == "pause":
+            await jobs.resume_job(handle.id)
+            assert await handle.result(10) == 1
+        await wait_until(lambda: worker.idle)
+        assert worker._hands.free == 1
+
+
+async def test_a_hand_that_comes_just_when_its_taker_is_asked_to_stop_is_not_lost() -> None:
+    hands = Hands(1, lambda: None)
+    mine = Hand(hands)
+    over = asyncio.Event()
+
+    async def wait() -> None:
+        async with mine.lent():
+            await over.wait()
+
+    waiting = asyncio.ensure_future(wait())
+    await wait_until(lambda: hands.free == 1)
+    other = Hand(hands)
+    over.set()
+    await wait_until(lambda: hands._waiting)
+    other.end()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    mine.end()
+    assert hands.free == 1
 
 
 async def has_children(db: JobDb, job_id: int, count: int) -> bool:

@@ -149,6 +149,39 @@ async def test_a_guardian_that_was_killed_is_replaced(
         await asyncio.wait_for(sleeping, 5)
 
 
+async def test_a_guardian_that_was_stopped_is_replaced_before_anybody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = Guardian()
+    monkeypatch.setattr("pandora_db.runtime.process_group.GUARDIAN", mine)
+    before = guardians()
+    sleeping = asyncio.ensure_future(run_process("sleep", "600"))
+    await wait_until(lambda: any(group.isdigit() for group in mine._groups))
+    (group,) = [int(known) for known in mine._groups if known.isdigit()]
+    (first,) = guardians() - before
+    os.kill(first, signal.SIGSTOP)
+
+    def fill() -> None:
+        for number in range(20_000):
+            mine.add(f"pipe:{number}")
+            mine.remove(f"pipe:{number}")
+
+    filling = asyncio.ensure_future(asyncio.to_thread(fill))
+    done, _ = await asyncio.wait([filling], timeout=20)
+    if not done:
+        os.kill(first, signal.SIGCONT)
+    await filling
+    assert done, "it waited until the guardian went on"
+    await wait_until(lambda: first not in guardians())
+    assert len(guardians() - before) == 1
+    assert not gone([group])(), "nothing was ended that goes on"
+
+    mine.forget()  # as if we were over
+    await wait_until(gone([group]), timeout=5)
+    with pytest.raises(ExecutionFailed, match="ended by signal 9"):
+        await asyncio.wait_for(sleeping, 5)
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 async def test_a_child_process_that_was_forked_leaves_the_guardian_to_its_parent() -> None:
     await run_process("true")

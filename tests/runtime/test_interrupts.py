@@ -236,14 +236,19 @@ async def _cancelled(db: JobDb, job_id: int) -> bool:
     return (await row_of(db, job_id)).status is JobStatus.CANCELLED
 
 
+@pytest.mark.parametrize("notify", [True, False])
 @pytest.mark.parametrize("call", ["pause_job", "cancel_job", "update_stage"])
 async def test_what_another_process_asks_is_heard_long_before_the_heartbeat(
-    db: JobDb, db_url: str, call: str
+    db_url: str, call: str, notify: bool
 ) -> None:
     """The heartbeat comes every 10 s."""
     pipeline, _ = stepping()
-    job_id = await db.insert_job(Job(author="mika"))
-    async with JobDb.open(db_url) as other, pipeline.running(db, **FAST) as crew:
+    async with (
+        JobDb.open(db_url, sweep=None, notify=notify) as db,
+        JobDb.open(db_url) as other,
+        pipeline.running(db, **FAST) as crew,
+    ):
+        job_id = await db.insert_job(Job(author="mika"))
         await begun(db, crew)
         await asyncio.sleep(0.2)
         assert crew.running == [job_id]
@@ -252,11 +257,11 @@ async def test_what_another_process_asks_is_heard_long_before_the_heartbeat(
         else:
             assert await getattr(other, call)(job_id) is False
         await wait_until(lambda: not crew.running, timeout=3)
+        row = await row_of(other, job_id)
 
     wanted = {
         "pause_job": (Stage.QUEUED, JobStatus.PAUSED),
         "cancel_job": (Stage.CANCELLED, JobStatus.CANCELLED),
         "update_stage": (Stage.ENCODED, JobStatus.QUEUED),
     }
-    row = await row_of(db, job_id)
     assert (row.ready, row.status) == wanted[call]

@@ -128,7 +128,7 @@ async def test_a_running_job_is_paused_and_goes_on_where_it_was(
             assert [info.id for info in await far.list_running_jobs()] == [handle.id]
             assert await asking.pause_job(handle.id) is False
             await wait_until(lambda: _is(far, handle.id, JobStatus.PAUSED))
-            await wait_until(lambda: not here.crew.running)
+            await wait_until(lambda: not here.crew.running)  # it hears of its commit a moment later
             await asking.resume_job(handle.id)
             result = await handle.result(10)
     assert result.copied_count == 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ async def test_a_job_that_is_begun_again_at_that_moment_keeps_its_folder(
     assert (tmp_path / str(job_id) / "part").read_text() == "x"
 
 
-async def test_workers_remove_folders_while_they_work(db: JobDb, tmp_path: Path) -> None:
+async def test_workers_remove_folders_while_they_work(
+    db: JobDb, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     pipeline = Pipeline()
     go = asyncio.Event()
 
@@ -141,6 +145,7 @@ async def test_workers_remove_folders_while_they_work(db: JobDb, tmp_path: Path)
         assert (tmp_path / str(job_id) / "part").exists()
         go.set()
         await wait_until(lambda: not (tmp_path / str(job_id)).exists(), timeout=5)
+        await wait_until(lambda: "removed the folders of 1 ended job" in caplog.messages)
 
 
 def test_a_time_to_keep_needs_a_root() -> None:

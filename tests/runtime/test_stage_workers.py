@@ -259,10 +259,24 @@ async def _nothing(ctx: JobContext) -> None:
         (DOWNLOAD, {"retry_in": "5"}, "retry_in"),
         (DOWNLOAD, {"resumable": 1}, "resumable"),
         (DOWNLOAD, {"tags": "gpu"}, "tags"),
+        (DOWNLOAD, {"concurrency": True}, "concurrency"),
+        (DOWNLOAD, {"concurrency": 1001}, "concurrency"),
+        (DOWNLOAD, {"timeout": 0}, "timeout"),
+        (DOWNLOAD, {"timeout": float("nan")}, "timeout"),
+        (DOWNLOAD, {"lease": 0}, "lease"),
+        (DOWNLOAD, {"lease": 40_000_000}, "lease"),
+        (DOWNLOAD, {"names": True}, "names"),
+        (DOWNLOAD, {"names": "abc"}, "names"),
+        (DOWNLOAD, {"names": ()}, "names"),
+        (DOWNLOAD, {"names": ["video", 5]}, "names"),
+        (DOWNLOAD, {"tags": 5}, "tags"),
+        (DOWNLOAD, {"checkpoint_every": -1}, "checkpoint_every"),
+        (DOWNLOAD, {"checkpoint_every": None}, "checkpoint_every"),
+        (DOWNLOAD, {"progress_every": None}, "progress_every"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused(arguments: Any, options: Any, field: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput, match=r"^\w+ (is|has) .+; expected ") as refused:
         Pipeline().stage(*arguments, **options)(_nothing)
     assert refused.value.field == field
 
@@ -279,6 +293,9 @@ async def test_a_pipeline_that_cannot_run_is_refused(db: JobDb) -> None:
     with pytest.raises(InvalidInput) as refused:
         pipeline.running(db, poll=0)
     assert refused.value.field == "poll"
+    pipeline.stage(*ENCODE, lease=db.settings.heartbeat)(_nothing)
+    with pytest.raises(InvalidInput, match="more than heartbeat"):
+        pipeline.running(db)
 
 
 async def test_idle_means_that_every_worker_has_looked(db: JobDb) -> None:
@@ -331,8 +348,8 @@ async def test_wait_idle_waits_for_what_a_dead_worker_has_and_does_it(
                     await crew.wait_idle()
 
     assert done == [job_id]
-    assert "1 jobs are at work elsewhere: they come here if their leases run out" in caplog.text
-    assert "1 jobs are at work elsewhere: waiting until" in caplog.text
+    assert "1 job is at work elsewhere: they come here if their leases run out" in caplog.text
+    assert "1 job is at work elsewhere: waiting until" in caplog.text
     assert f"recovered job {job_id}" in caplog.text
 
 

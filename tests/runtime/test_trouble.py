@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from pandora_db import Job, JobDb, Stage
 from pandora_db.runtime import Cancelled, Done, JobContext, ahead
+from pandora_db.services.heartbeat import Heartbeat
 from tests.support.handlers import FAST, one_stage, row_of, run_one
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
@@ -34,6 +37,14 @@ def locked(raw: Raw) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """The heartbeat waits no longer than this for an answer, in two groups of leases."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Heartbeat, "_patience", lambda _, claim: seconds + claim.lease / 1000)
+        yield
 
 
 @asynccontextmanager
@@ -78,6 +89,27 @@ async def test_workers_look_again_when_the_database_is_back(
         await db.insert_job(Job(author="mika"))
         await asyncio.wait_for(done.wait(), 10)
     assert caplog.text.count("no jobs can be claimed") == 1
+
+
+async def test_leases_that_cannot_be_renewed_are_told_of_once_and_when_they_can_again(
+    db_url: str, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = {"sweep": None, "lock_timeout": 0.2, "lease": 60.0, "heartbeat": 0.1}
+    async with JobDb.open(db_url, **settings) as db:
+        await db.insert_jobs([Job(author="mika") for _ in range(3)])
+        claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=2)
+        claims += await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, lease=30.0)
+        with patience(0.2), locked(raw):
+            await wait_until(lambda: "could not be renewed" in caplog.text)
+            await asyncio.sleep(1.5)
+        await wait_until(lambda: "could be renewed again" in caplog.text)
+        assert not any(claim.lost for claim in claims)
+
+    told = [text for text in caplog.messages if " renewed" in text]
+    assert len(told) == 2
+    assert told[0].startswith("3 leases could not be renewed: ")
+    assert re.fullmatch(r"after [0-9.]+ s 3 leases could be renewed again", told[1])
 
 
 async def test_workers_end_with_their_handle(db_url: str) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger("pandora_db")
 
 _SOON, _LATER = 0.1, 5.0  # seconds between two attempts to connect
 _CHECK = 30.0  # seconds between two looks whether a silent line is there still
-_PATIENCE = 1.0  # seconds to part in peace
+_PATIENCE = 1.0  # seconds to part in peace, and for a connection that nobody needs any more
 
 
 class Listener:
@@ -61,7 +61,7 @@ class Listener:
         failures = 0
         while True:
             try:
-                connection = await self._connect()
+                connection = await self._open()
                 try:
                     await self._listen(connection)
                     failures = 0
@@ -78,6 +78,19 @@ class Listener:
             self._ring()  # the poll is another one now
             pause = min(_SOON * 2 ** min(failures - 1, 10), _LATER)
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+    async def _open(self) -> Connection:
+        """Connect. Cut off as it begins, asyncpg would leave an error behind that nobody reads."""
+        opening = asyncio.ensure_future(self._connect())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.wait([opening], timeout=_PATIENCE)
+            finally:
+                opening.cancel()
+                opening.add_done_callback(_drop)
+            raise
 
     async def _listen(self, connection: Connection) -> None:
         self._gone.clear()
@@ -99,6 +112,11 @@ class Listener:
         sender, stages = read(str(payload))
         if sender != self._deaf_to:
             self._arrive(stages)
+
+
+def _drop(opening: asyncio.Future[Connection]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().terminate()
 
 
 async def _part(connection: Connection) -> None:

@@ -268,6 +268,12 @@ BEGIN
     RETURN (SELECT max(seq) FROM {schema}.job_logs WHERE job_id = job AND operation_id = operation);
 END $$;
 
+-- What a repeated operation asks of the job that it is about to change, for the snapshot likewise.
+CREATE FUNCTION {schema}.was_done(job BIGINT, operation UUID) RETURNS BOOLEAN LANGUAGE plpgsql STRICT AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM {schema}.job_events WHERE job_id = job AND operation_id = operation);
+END $$;
+
 CREATE FUNCTION {schema}.jobs_refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is a permanent log: DELETE the jobs that may go', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
