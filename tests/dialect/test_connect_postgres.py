@@ -13,7 +13,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pandora_db import ConnectionFailed, InvalidInput, JobDb, PandoraDbError, PoolTimeout
+from pandora_db import (
+    ConnectionFailed,
+    InvalidInput,
+    JobDb,
+    PandoraDbError,
+    PoolTimeout,
+    Stage,
+)
 from pandora_db.testing import make_job
 from tests.support.provider import Provider
 from tests.support.raw import Raw
@@ -218,6 +225,24 @@ async def test_the_sessions_have_the_settings_that_were_asked_for(url: str) -> N
             found = [await connection.fetchval(f"SHOW {name}") for name in names]
 
     assert found == ["1500ms", "2500ms", "UTC", "bot"]
+
+
+async def test_no_call_is_planned_anew(url: str) -> None:
+    async with JobDb.open(url, pool_min=1, pool_max=1) as db:
+        for _ in range(10):
+            job_id = await db.insert_job(make_job())
+            claim = await db.claim_job(job_id, into=Stage.DOWNLOADING)
+            assert claim is not None
+            await db.finish_job(claim, Stage.UPLOADED)
+        driver: Any = db._driver
+        async with driver._pool.connection() as connection:
+            planned = await connection.fetch(
+                "SELECT custom_plans, statement FROM pg_prepared_statements "
+                "WHERE generic_plans + custom_plans >= 10"
+            )
+
+    assert len(planned) >= 3
+    assert [statement for times, statement in planned if times] == []
 
 
 async def test_unknown_keys_are_refused_before_connecting() -> None:

@@ -115,6 +115,10 @@ class PostgresDriver:
                 "enable_bitmapscan": "off",
                 "max_parallel_workers_per_gather": "0",
                 "jit": "off",
+                # For one job a plan of its own always seems cheaper than the general one, of which
+                # the planner expects ten rows: each call would be planned anew, which takes three
+                # times as long as running it.
+                "plan_cache_mode": "force_generic_plan",
             }
         try:
             return await asyncpg.connect(**self._address.connect_arguments(), **options)
