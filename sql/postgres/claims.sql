@@ -93,21 +93,10 @@ AND ((-priority), requested_at, job_id) > (:after_rank::integer, :after_requeste
 ORDER BY (-priority), requested_at, job_id
 LIMIT :limit::bigint
 
--- Whatever ends a claim: finish, fail, snooze, release. A job that was to be cancelled is, where it
+-- What the rows of `op` make of the claims that they end. A job that was to be cancelled is, where it
 -- would wait again (`cancelled`); `drop` says whose checkpoints go: 0 none, 1 the stage's, 2 all.
--- name: end_claim :batch
-WITH op AS (
-    SELECT * FROM unnest(
-        :job_id::bigint[], :token::bigint[], :stage::smallint[], :archived::boolean[],
-        :cancelled::smallint[], :attempt::integer[], :attempt_left::integer[], :delay::float8[],
-        :keep_error::boolean[], :error::text[], :output_kind::text[], :output::text[],
-        :output_file::text[], :worked::smallint[], :drop::smallint[], :kind::smallint[],
-        :owner::text[], :detail::text[], :operation_id::text[]
-    ) WITH ORDINALITY AS op (
-        job_id, token, stage, archived, cancelled, attempt, attempt_left, delay, keep_error, error,
-        output_kind, output, output_file, worked, drop, kind, owner, detail, operation_id, n
-    )
-), moved AS (
+-- fragment: claim_ended
+moved AS (
     UPDATE {schema}.jobs AS job
     SET ready = CASE WHEN job.hold = 2 THEN coalesce(op.cancelled, op.stage) ELSE op.stage END,
         archived = op.archived OR job.hold = 2 AND op.cancelled IS NOT NULL,
@@ -137,6 +126,21 @@ WITH op AS (
     FROM moved WHERE drop > 0
 )
 SELECT n, job_id, ready FROM moved CROSS JOIN dropped
+
+-- Whatever ends a claim: finish, fail, snooze, release.
+-- name: end_claim :batch
+WITH op AS (
+    SELECT * FROM unnest(
+        :job_id::bigint[], :token::bigint[], :stage::smallint[], :archived::boolean[],
+        :cancelled::smallint[], :attempt::integer[], :attempt_left::integer[], :delay::float8[],
+        :keep_error::boolean[], :error::text[], :output_kind::text[], :output::text[],
+        :output_file::text[], :worked::smallint[], :drop::smallint[], :kind::smallint[],
+        :owner::text[], :detail::text[], :operation_id::text[]
+    ) WITH ORDINALITY AS op (
+        job_id, token, stage, archived, cancelled, attempt, attempt_left, delay, keep_error, error,
+        output_kind, output, output_file, worked, drop, kind, owner, detail, operation_id, n
+    )
+), {claim_ended}
 
 -- Renews what is still claimed, and tells what was asked of each job meanwhile. A row that another
 -- transaction holds is passed over: find_leases tells whether it is still claimed.

@@ -43,7 +43,6 @@ ONE_DIALECT_ONLY = {
         "make_crowds",  # and crowds of changes go through a view of their own in one statement
         "update_stages",
         "end_claims",
-        "end_claims_alike",
     },
     "postgres": {
         "ping",  # SQLite's is a hop into the thread
@@ -60,7 +59,7 @@ ONE_DIALECT_ONLY = {
 
 # Parts of queries that both have.
 LOCAL_FRAGMENTS = {
-    "now", "next_id", "claim_recorded", "leases",
+    "now", "next_id", "claim_recorded", "claim_ended", "leases",
     "lower_event", "lower_deletion", "upper_event", "upper_deletion", "last_event", "last_deletion",
     "mark_up_to_edge", "tx_is_ours",
 }  # fmt: skip

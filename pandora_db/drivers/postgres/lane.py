@@ -14,13 +14,14 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Hashable, Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
 
 from pandora_db.config import Settings
 from pandora_db.drivers.base import REPEATED, Args, Outcome, Row
+from pandora_db.drivers.postgres.alike import alike
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.notifier import makes_events
@@ -75,6 +76,7 @@ class Lane:
         again = queries.get(name, REPEATED & queries.flags(name))
         self._text_again = again.text
         self._bind_again = again.statements[0].bind
+        self._alike = alike(queries, name)
         self._name = name
         self._pool = pool
         self._settings = settings
@@ -141,7 +143,8 @@ class Lane:
         self._alone = True
         self._back.clear()
         try:
-            rows = await connection.fetch(self._text, *as_columns([self._bind(args)]))
+            text, columns = self._ask((args,), repeated=False)
+            rows = await connection.fetch(text, *columns)
         except (*LOST, asyncpg.PostgresError) as error:
             lost = connection if isinstance(error, LOST) else None
             if lost:
@@ -334,15 +337,22 @@ class Lane:
 
     async def _send(self, connection: Connection, batch: Sequence[_Call]) -> Sequence[Outcome]:
         repeated = any(call.repeated for call in batch)
-        bind = self._bind_again if repeated else self._bind
-        columns = as_columns([bind(call.args) for call in batch])
-        rows = await connection.fetch(self._text_again if repeated else self._text, *columns)
+        text, columns = self._ask([call.args for call in batch], repeated=repeated)
+        rows = await connection.fetch(text, *columns)
         if self._makes_events:
             self._pool.committed(self._stages_of(call.args for call in batch))
         outcomes: list[Outcome] = [None] * len(batch)
         for row in rows:
             outcomes[row[0] - 1] = row[1:]
         return outcomes
+
+    def _ask(self, calls: Sequence[Args], *, repeated: bool) -> tuple[str, Sequence[Any]]:
+        """The statement for these calls, and what to send with it."""
+        if repeated:
+            return self._text_again, as_columns(list(map(self._bind_again, calls)))
+        if self._alike is not None and (columns := self._alike.columns(calls)) is not None:
+            return self._alike.text, columns
+        return self._text, as_columns(list(map(self._bind, calls)))
 
     def _stages_of(self, calls: Iterable[Args]) -> set[int]:
         stage = self._stage

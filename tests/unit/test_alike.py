@@ -1,0 +1,74 @@
+"""What the calls of a crowd share is sent to PostgreSQL once."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pandora_db import Stage
+from pandora_db.drivers.postgres.alike import Alike, alike
+from pandora_db.sqlfiles import Catalogue
+from pandora_db.store.claim_ends import _way_out
+
+CATALOGUE = Catalogue("postgres", '"public"')
+FINISHED = _way_out(Stage.DOWNLOADING, Stage.DOWNLOADED)
+
+
+def end(number: int, **other: Any) -> dict[str, Any]:
+    """What a finish asks for."""
+    assert FINISHED is not None
+    told = {"job_id": number, "token": 100 + number, "attempt": 1, "attempt_left": 0}
+    return FINISHED | told | {"owner": "me", "operation_id": str(uuid4())} | other
+
+
+@pytest.fixture
+def ends() -> Alike:
+    """The variant for crowds of end_claim."""
+    found = alike(CATALOGUE, "end_claim")
+    assert found is not None
+    return found
+
+
+def test_what_they_share_is_sent_once(ends: Alike) -> None:
+    columns = ends.columns([end(1), end(2, attempt=7)])
+
+    assert columns is not None
+    arrays = [column for column in columns if isinstance(column, tuple)]
+    assert (1, 2) in arrays
+    assert (101, 102) in arrays
+    assert (1, 7) in arrays
+    assert len(arrays) == 5
+    assert set(columns) - set(arrays) == {
+        end(1)[name]
+        for name in (
+            "owner", "stage", "archived", "cancelled", "worked", "kind", "drop", "keep_error",
+            "delay", "error", "detail",
+        )
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"owner": "you"},
+        {"delay": 1.5},
+        {"stage": Stage.UPLOADED.value},
+        {"error": "no"},
+        {"output": "{}"},
+    ],
+)
+def test_whoever_says_something_else_goes_with_all_of_it(
+    ends: Alike, other: dict[str, Any]
+) -> None:
+    assert ends.columns([end(1), end(2, **other)]) is None
+
+
+@pytest.mark.parametrize("name", ["output", "output_kind", "output_file"])
+def test_an_output_is_nothing_to_share(ends: Alike, name: str) -> None:
+    assert ends.columns([end(1, **{name: "{}"}), end(2, **{name: "{}"})]) is None
+
+
+def test_other_queries_have_no_such_variant() -> None:
+    assert alike(CATALOGUE, "insert_job") is None
