@@ -105,7 +105,7 @@ moved AS (
                             ELSE job.completed_at END,
         hold = CASE WHEN op.archived OR job.hold = 2 THEN 0 ELSE job.hold END,
         attempt = op.attempt_left,
-        not_before = {now_seconds} + op.delay,
+        not_before = CASE WHEN op.delay IS NOT NULL THEN {now_seconds} + op.delay END,
         error = CASE WHEN op.keep_error THEN job.error ELSE op.error END,
         output_kind = coalesce(op.output_kind, job.output_kind),
         output = coalesce(op.output::jsonb, job.output),
