@@ -50,9 +50,7 @@ class Claim:
         "hold", "job", "lease", "listener", "owner", "stage", "token",
     )  # fmt: skip
 
-    def __init__(
-        self, job: JobRow, token: int, stage: StageCode, *, owner: str, lease: float
-    ) -> None:
+    def __init__(self, job: JobRow, token: int, stage: StageCode, owner: str, lease: float) -> None:
         self.job = job
         self.token = token
         self.stage = stage

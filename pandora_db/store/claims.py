@@ -26,7 +26,7 @@ from pandora_db.models.stage import StageCode, stage_info
 from pandora_db.store.claim_cursor import QueuePlace, place_of
 from pandora_db.store.claim_ends import ClaimEnds
 from pandora_db.store.claim_limits import choose_within
-from pandora_db.store.held_claim import HeldClaim, check_claims
+from pandora_db.store.held_claim import Grant, HeldClaim, check_claims
 from pandora_db.store.leases import lease_args
 from pandora_db.store.operation import Operation, operation
 
@@ -217,7 +217,7 @@ class Claims(ClaimEnds):
         loop = asyncio.get_running_loop()
         cursor = self._leases.cursor(query.key)
         last: JobRow | None = None
-        taken: dict[int, HeldClaim] = {}  # by job: a lost answer is found with those before it
+        taken: list[HeldClaim] = []
         while True:
             began = loop.time()
             start = cursor.start(began)
@@ -231,8 +231,11 @@ class Claims(ClaimEnds):
                 if not taken:
                     raise
                 break  # those of the first round are claimed
-            made = self._claims([row for row in rows if row[0] not in taken], query)
-            taken |= {claim.job_id: claim for claim in made}
+            if taken:  # a lost answer is found with those before it
+                known = {claim.job_id for claim in taken}
+                rows = [row for row in rows if row[0] not in known]
+            made = self._claims(rows, query)
+            taken += made
             last = made[-1].job if made else None
             cursor.note(start, last, began, loop.time(), full=len(made) == wanted)
             if start is None or len(made) == wanted:
@@ -241,7 +244,9 @@ class Claims(ClaimEnds):
             with suppress(PandoraDbError):  # it is only a measurement
                 head = await self._time(query, None)
                 cursor.judge(head, await self._time(query, place_of(last)))
-        return sorted(taken.values(), key=_in_queue)
+        if len(taken) > len(made):
+            taken.sort(key=_in_queue)
+        return taken
 
     async def _time(self, query: _Query, place: QueuePlace | None) -> float:
         """Seconds to find the first waiting job, from the head of the queue or behind a place."""
@@ -293,13 +298,11 @@ class Claims(ClaimEnds):
         return self._claims(rows, query)
 
     def _claims(self, rows: Sequence[Row], query: _Query) -> list[HeldClaim]:
+        grant = Grant(query.into, query.args["lease"], self._leases.origin)
         claims = [
-            HeldClaim(
-                row_of(row[:_COLUMNS]), row[_COLUMNS], query.into, owner=row[_COLUMNS + 1],
-                origin=self._leases.origin, lease=query.args["lease"],
-            )
+            HeldClaim(row_of(row[:_COLUMNS]), row[_COLUMNS], row[_COLUMNS + 1], grant)
             for row in rows
-        ]  # fmt: skip
+        ]
         claims.sort(key=_in_queue)
         self._leases.adopt(claims)
         return claims

@@ -6,7 +6,9 @@ import itertools
 import os
 import random
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_operation_id
@@ -32,8 +34,14 @@ class Operation(NamedTuple):
 def operation(given: UUID | None) -> Operation:
     """The operation of a call; raises `InvalidInput` when `given` is no UUID."""
     if given is None:
-        return Operation(_supply.take(), repeated=False)
+        return _operation_of((_supply.take(), False))
     return Operation(str(check_operation_id(given)), repeated=True)
+
+
+# `Operation(…)` without its frame: every call that changes something makes one.
+_operation_of: Callable[[tuple[str, bool]], Operation] = partial(
+    cast("Any", tuple).__new__, Operation
+)
 
 
 class OperationRun(NamedTuple):
