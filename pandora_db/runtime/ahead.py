@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _SHORT = 0.1
 """Seconds that an attempt takes, about, for which the way to the database is worth hiding."""
+_STOCK = 0.1
+"""Seconds, about, that the hands work on what is here: the larger a claim, the less a job costs."""
+_LEAST, _MOST = 2, 8  # for each hand
 _PATIENCE = 0.5
 """Seconds that a job waits here at most; then it is given back, for others to take."""
 _WEIGHT = 0.2
@@ -20,14 +23,14 @@ _WEIGHT = 0.2
 class Ahead:
     """The claims of one worker that have not begun.
 
-    They have their leases. Whoever works on long jobs has none: those would be kept from other
-    workers.
+    They have their leases, and are two to eight for each hand, the shorter the jobs the more.
+    Whoever works on long jobs has none: those would be kept from other workers.
     """
 
     def __init__(
-        self, most: int, give_back: Callable[[Claim], Coroutine[None, None, None]]
+        self, hands: int, give_back: Callable[[Claim], Coroutine[None, None, None]]
     ) -> None:
-        self._most = most
+        self._hands = hands
         self._give_back = give_back
         self._claims: deque[tuple[float, Claim]] = deque()  # with the loop time when they came
         self._giving: set[asyncio.Task[None]] = set()
@@ -45,8 +48,12 @@ class Ahead:
     @property
     def room(self) -> int:
         """How many more could be claimed ahead; in batches, since a claim is a call."""
-        room = self._most - len(self._claims) if self._took < _SHORT else 0
-        return room if 2 * room >= self._most else 0
+        if self._took >= _SHORT:
+            return 0
+        stock = _STOCK / self._took if self._took > 0 else _MOST
+        most = self._hands * min(max(int(stock), _LEAST), _MOST)
+        room = most - len(self._claims)
+        return room if 2 * room >= most else 0
 
     def note(self, seconds: float) -> None:
         """An attempt took so long, the writing of its end included."""

@@ -35,7 +35,8 @@ class Hands:
     def give(self) -> None:
         """Give one back."""
         self._taken -= 1
-        self.pass_on()
+        if self._waiting:
+            self.pass_on()
 
     def pass_on(self) -> None:
         """Whoever wants a hand back goes before those who have not begun."""
@@ -100,8 +101,7 @@ class Hand:
     def end(self) -> None:
         """Give it back for good."""
         self._over = True
-        if self._held:
-            self._let_go()
+        self._let_go()
 
     @property
     def _is_wanted(self) -> bool:

@@ -28,8 +28,6 @@ log = logging.getLogger("pandora_db")
 
 _AT_ONCE = 1_000
 """Jobs of one claim."""
-_FOR_EACH = 4
-"""Claims ahead for each hand, at most: with jobs of 0.1 s, that is the patience of `Ahead`."""
 
 
 class Worker:
@@ -59,8 +57,7 @@ class Worker:
         self._on_change = on_change
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.bell.ring)
-        most = 0 if work.limits is not None else _FOR_EACH * work.concurrency
-        self._ahead = Ahead(most, self._give_back)
+        self._ahead = Ahead(0 if work.limits is not None else work.concurrency, self._give_back)
         self._when_done, self._when_ended = self._done, self._ended  # bound once for all
         self._left: set[asyncio.Task[object]] = set()
         self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop

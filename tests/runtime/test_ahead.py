@@ -48,7 +48,8 @@ async def test_what_was_claimed_ahead_of_long_jobs_is_given_back(db: JobDb) -> N
     shop = Shop()
     async with shop.pipeline.running(db) as crew:
         await wait_until(lambda: len(shop.begun) == SHORT + 2)
-        await wait_until(lambda: len(crew.workers[0].claims) >= 4)
+        (worker,) = crew.workers
+        await wait_until(lambda: len(worker.attempts) == 2 and len(worker.claims) >= 4)
         await wait_until(lambda: at_work_is(db, 2))
         assert len(shop.begun) == SHORT + 2
         shop.go.set()
@@ -130,3 +131,19 @@ async def test_a_job_that_is_cancelled_ahead_is_not_begun(
         await crew.wait_idle()
 
     assert not {claim.job_id for claim in waiting} & set(shop.begun)
+
+
+async def test_the_shorter_the_jobs_the_more_are_claimed_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ahead, "_SHORT", 0.1)
+
+    async def give_back(_: Claim) -> None:
+        """Nothing is."""
+
+    def room(seconds: float) -> int:
+        ten_hands = ahead.Ahead(10, give_back)
+        ten_hands.note(seconds)
+        return ten_hands.room
+
+    assert [room(seconds) for seconds in (0.0, 0.01, 0.02, 0.09, 0.1)] == [80, 80, 50, 20, 0]
