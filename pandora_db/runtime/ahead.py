@@ -14,7 +14,7 @@ _SHORT = 0.1
 """Seconds that an attempt takes, about, for which the way to the database is worth hiding."""
 _STOCK = 0.1
 """Seconds, about, that the hands work on what is here: the larger a claim, the less a job costs."""
-_LEAST, _MOST = 2, 8  # for each hand
+_LEAST, _MOST = 2, 4  # for each hand
 _PATIENCE = 0.5
 """Seconds that a job waits here at most; then it is given back, for others to take."""
 _WEIGHT = 0.2
@@ -23,7 +23,7 @@ _WEIGHT = 0.2
 class Ahead:
     """The claims of one worker that have not begun.
 
-    They have their leases, and are two to eight for each hand, the shorter the jobs the more.
+    They have their leases, and are two to four for each hand, the shorter the jobs the more.
     Whoever works on long jobs has none: those would be kept from other workers.
     """
 
@@ -56,7 +56,7 @@ class Ahead:
         return room if 2 * room >= most else 0
 
     def note(self, seconds: float) -> None:
-        """An attempt took so long, the writing of its end included."""
+        """A hand was busy with a job for so long."""
         old = self._took
         self._took = seconds if old == float("inf") else old + _WEIGHT * (seconds - old)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,28 @@ class _Phase(Enum):
     ENDING = 4  # the handler has ended, or was given up; what that means is being written
 
 
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What the attempts of a worker have in common.
+
+    Attributes:
+        db: the handle.
+        work: the stage.
+        terms: how long a handler has.
+        dirs: the folders of the jobs.
+        on_done: called in the handler's task when it has returned, and nothing stands in the way of
+            writing its end: the attempt is over, and the end is the worker's to write.
+        on_over: called when any other attempt is over, its end written.
+    """
+
+    db: JobDb
+    work: Work
+    terms: Terms
+    dirs: DataDirs | None
+    on_done: Callable[[Attempt, Done], None]
+    on_over: Callable[[Attempt], None]
+
+
 class Attempt:
     """Runs a handler in a task of its own and looks after it until it has ended, or is given up.
 
@@ -45,58 +68,24 @@ class Attempt:
     Attributes:
         claim: the claim.
         hand: what it has of its worker's hands.
-        task: the handler, then the task that writes its end by itself.
+        task: what is under way: the handler, or the writing of its end.
         outcome: what the handler's end meant; None when the job is given back, or was lost.
         left: the task of a handler that was given up.
-        is_done: whether the worker was left to write the end; the hand has gone to another job.
     """
 
     __slots__ = (
-        "_began",
-        "_ctx",
-        "_db",
-        "_late",
-        "_loop",
-        "_on_done",
-        "_on_over",
-        "_phase",
-        "_refusing",
-        "_resumable",
-        "_stopping",
-        "_terms",
-        "_timer",
-        "_was_cut",
-        "_work",
-        "claim",
-        "hand",
-        "is_done",
-        "left",
-        "outcome",
-        "task",
+        "_began", "_ctx", "_late", "_loop", "_phase", "_post", "_refusing", "_resumable",
+        "_stopping", "_timer", "_was_cut",
+        "claim", "hand", "left", "outcome", "task",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        db: JobDb,
-        claim: Claim,
-        work: Work,
-        terms: Terms,
-        *,
-        dirs: DataDirs | None,
-        hand: Hand,
-        on_done: Callable[[Attempt, Done], None],
-        on_over: Callable[[Attempt], None],
-    ) -> None:
+    def __init__(self, post: Post, claim: Claim, hand: Hand) -> None:
+        work = post.work
         self.claim = claim
         self.hand = hand
         self.outcome: Outcome | None = None
         self.left: asyncio.Task[object] | None = None
-        self.is_done = False
-        self._db = db
-        self._work = work
-        self._terms = terms
-        self._on_done = on_done
-        self._on_over = on_over
+        self._post = post
         self._loop = loop = asyncio.get_running_loop()
         self._resumable = work.resumable and claim.job.name not in work.once
         self._phase = _Phase.WORKING
@@ -107,10 +96,10 @@ class Attempt:
         self._timer: asyncio.TimerHandle | None = None
         self._began = loop.time()
         self._ctx = JobContext(
-            db, claim,
+            post.db, claim,
             checkpoint_every=work.checkpoint_every,
             progress_every=work.progress_every,
-            dirs=dirs,
+            dirs=post.dirs,
             hand=hand,
         )  # fmt: skip
         if claim.hold is Hold.CANCEL:  # asked for between two attempts: nothing is begun
@@ -139,7 +128,7 @@ class Attempt:
         if self._is_at_work and not self._was_cut:
             self._was_cut = True
             self._phase = _Phase.CUT
-            self._set_timer(self._terms.cancel_grace)
+            self._set_timer(self._post.terms.cancel_grace)
             self.task.cancel()
 
     def leave(self) -> bool:
@@ -156,50 +145,37 @@ class Attempt:
     def _is_at_work(self) -> bool:
         return self._phase is not _Phase.ENDING and not self.task.done()
 
-    def write_alone(self, failed: PandoraDbError | None) -> None:
-        """Write the end after all; `failed` is what it met when it was written among many."""
-        self._conclude(failed=failed)
-
     async def _run(self) -> object:
         try:
-            return await self._work.handler(self._ctx)
+            value = await self._post.work.handler(self._ctx)
         except SystemExit as error:  # it would end the program
             raise ExecutionFailed(f"the handler called sys.exit({error.code!r})") from error
+        if self._phase is not _Phase.WORKING or self.task.cancelling():
+            return value
+        outcome = read_outcome(value)
+        if isinstance(outcome, Done) and not (self._ctx.has_told or self.claim.lost):
+            self.task.remove_done_callback(self._handler_ended)  # it costs a turn of the loop
+            self._unwatch()
+            self._post.on_done(self, outcome)
+        return value
 
     def _handler_ended(self, task: asyncio.Task[object]) -> None:
-        if task is self.left:
-            return
-        plain = self._phase is _Phase.WORKING and not (self._ctx.has_told or self.claim.lost)
-        if plain and not task.cancelled() and task.exception() is None:
-            outcome = read_outcome(task.result())
-            if isinstance(outcome, Done):
-                self._unwatch()
-                self.outcome = outcome
-                self.is_done = True
-                self._on_done(self, outcome)
-                return
-        self._conclude(task)
+        if task is not self.left:
+            self._conclude(task)
 
-    def _conclude(
-        self,
-        ended: asyncio.Task[object] | None = None,
-        *,
-        failed: PandoraDbError | None = None,
-    ) -> None:
+    def _conclude(self, ended: asyncio.Task[object] | None = None) -> None:
         """Have the end written in a task of its own, which nobody else can cancel."""
         self._unwatch()
-        self.task = self._loop.create_task(self._read_and_write(ended, failed))
-        self.task.add_done_callback(lambda _: self._on_over(self))
+        self.task = self._loop.create_task(self._read_and_write(ended))
+        self.task.add_done_callback(lambda _: self._post.on_over(self))
 
-    async def _read_and_write(
-        self, ended: asyncio.Task[object] | None, failed: PandoraDbError | None
-    ) -> None:
+    async def _read_and_write(self, ended: asyncio.Task[object] | None) -> None:
         try:
             if ended is not None:
                 self.outcome = self._read(ended)
             if self._ctx.has_told:
                 await self._ctx.close(lost=self.claim.lost)
-            await end_claim(self._db, self.claim, self.outcome, self._work, failed=failed)
+            await end_claim(self._post.db, self.claim, self.outcome, self._post.work)
         except Exception:
             log.exception("a worker failed on job %d; its lease runs out", self.claim.job_id)
             # Whoever keeps the traceback keeps the claim too, which is renewed while it lives.
@@ -232,8 +208,8 @@ class Attempt:
 
     async def _take_back(self) -> None:
         try:
-            await self._db.resume_job(self.claim.job_id)
-            await self._db.renew_claims([self.claim])
+            await self._post.db.resume_job(self.claim.job_id)
+            await self._post.db.renew_claims([self.claim])
         except PandoraDbError as error:
             log.warning("the pause of job %d was not taken back: %s", self.claim.job_id, error)
         finally:
@@ -243,7 +219,7 @@ class Attempt:
         self._ctx.interrupt(reason)
         if self._phase is _Phase.WORKING:
             self._phase = _Phase.ASKED
-            self._set_timer(self._terms.grace)
+            self._set_timer(self._post.terms.grace)
 
     def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
@@ -284,7 +260,9 @@ class Attempt:
 
     def _read_error(self, error: BaseException | None) -> Outcome | None:
         if self._late:
-            return Fail(ExecutionFailed(f"the attempt took longer than {self._work.timeout:g} s"))
+            return Fail(
+                ExecutionFailed(f"the attempt took longer than {self._post.work.timeout:g} s")
+            )
         if isinstance(error, LeaseLost) and error.token == self.claim.token:
             self.claim.lose(error.reason)
             return None

@@ -179,7 +179,7 @@ class Crew:
         return [attempt.claim for worker in self.workers for attempt in worker.attempts]
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
-        return [task for worker in self.workers for task in worker.tasks]
+        return [task for worker in self.workers for task in worker.under_way()]
 
     async def _ended_by(self, when: float) -> None:
         loop = asyncio.get_running_loop()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.ahead import Ahead
-from pandora_db.runtime.attempt import Attempt
+from pandora_db.runtime.attempt import Attempt, Post
 from pandora_db.runtime.endings import LEFT, end_claim, finish_claims
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.data_dirs import DataDirs
-    from pandora_db.runtime.outcomes import Outcome
     from pandora_db.runtime.work import Terms, Work
     from pandora_db.services.lookout import Seeker
 
@@ -30,14 +30,21 @@ _AT_ONCE = 1_000
 """Jobs of one claim."""
 
 
+class _End(NamedTuple):
+    """What a handler that returned left to be written."""
+
+    claim: Claim
+    outcome: Done
+
+
 class Worker:
     """Claims as many jobs as it has free hands, and makes an `Attempt` at each.
 
-    A hand that a handler returned from goes to the next job while the end of the first is written;
-    as many ends as there are hands may be under way. A handler that waits for other jobs takes no
-    hand meanwhile, so that its worker may do those.
-    Handlers that were given up and go on take none either, as long as they are no more than there
-    are hands; then the worker claims nothing until one of them ends.
+    When a handler returns, its hand goes to the next job while its end is written, with those of
+    others; as many ends as there are hands may be under way. A handler that waits for other jobs
+    takes no hand meanwhile, so that its worker may do those. Handlers that were given up and go on
+    take none either, as long as they are no more than there are hands; then the worker claims
+    nothing until one of them ends.
     """
 
     def __init__(
@@ -58,24 +65,26 @@ class Worker:
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.bell.ring)
         self._ahead = Ahead(0 if work.limits is not None else work.concurrency, self._give_back)
-        self._when_done, self._when_ended = self._done, self._ended  # bound once for all
         self._left: set[asyncio.Task[object]] = set()
-        self._over: list[Outcome | None] = []  # of attempts; since the last turn of the loop
+        self._over: list[bool] = []  # what was written since the last turn: whether it was done
         self._loop: asyncio.Task[None] | None = None
         self._seeker: Seeker | None = None
-        self._dirs: DataDirs | None = None
+        self._post: Post | None = None
+        self._context: Context | None = None
         self._stopping = False
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
-        self._to_write: list[tuple[Attempt, Done]] = []
-        self._writers: set[asyncio.Task[None]] = set()
-        self._writing = 0  # ends of attempts that are done
+        self._to_write: list[_End] = []  # by the next writer
+        self._writers: dict[asyncio.Task[bool], Sequence[_End]] = {}
 
     def start(self, seeker: Seeker, dirs: DataDirs | None) -> None:
         """Begin; `seeker` rings the bell when a job comes to wait."""
         self._seeker = seeker
-        self._dirs = dirs
+        self._post = Post(
+            self._db, self.work, self._terms, dirs, on_done=self._done, on_over=self._ended
+        )
+        self._context = copy_context()
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
         )
@@ -86,15 +95,15 @@ class Worker:
         """Those of the jobs that are worked on, and of those that wait here for a hand."""
         return [attempt.claim for attempt in self.attempts] + self._ahead.claims
 
-    @property
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """What has to end before it is over: attempts, and claims that are given back."""
+    def under_way(self) -> list[asyncio.Task[Any]]:
+        """What has to end before it is over: attempts, writers, and claims that are given back."""
+        self._hand_on()
         return [*(attempt.task for attempt in self.attempts), *self._writers, *self._ahead.giving]
 
     @property
     def over(self) -> bool:
         """Whether it claims no more and nothing is under way: stopped, or its handle closed."""
-        return self._loop is not None and self._loop.done() and not self.attempts
+        return self._loop is not None and self._loop.done() and not (self.attempts or self._writing)
 
     @property
     def idle(self) -> bool:
@@ -106,6 +115,8 @@ class Worker:
         """The same, but for handlers that wait for other jobs."""
         if not self._found_nothing or self._ahead or self._over or self.bell.rung:
             return False
+        if self._writing:
+            return False
         return all(attempt.hand.is_lent for attempt in self.attempts)
 
     @property
@@ -114,6 +125,10 @@ class Worker:
         if len(self._left) >= self.work.concurrency:
             return 0
         return self._hands.free - max(self._writing - self.work.concurrency, 0)
+
+    @property
+    def _writing(self) -> int:
+        return len(self._to_write) + sum(map(len, self._writers.values()))
 
     async def stop(self) -> None:
         """Claim nothing more, and ask every handler to stop."""
@@ -136,8 +151,6 @@ class Worker:
         """Wait for nothing any more: what is still under way is left to its lease."""
         for writer in self._writers:
             writer.cancel()
-        ends, self._to_write = self._to_write, []
-        self._leave(ends)
         for attempt in tuple(self.attempts):
             log.warning("job %d is left to its lease", attempt.claim.job_id)
             if not attempt.leave():
@@ -206,18 +219,13 @@ class Worker:
         return min(wanted, _AT_ONCE)
 
     def _begin_ahead(self) -> None:
-        if self._stopping:
+        if self._stopping or self._post is None:
             return
         for _ in range(self.free):
             claim = self._ahead.take()
             if claim is None:
                 return
-            attempt = Attempt(
-                self._db, claim, self.work, self._terms,
-                dirs=self._dirs, hand=Hand(self._hands),
-                on_done=self._when_done, on_over=self._when_ended,
-            )  # fmt: skip
-            self.attempts.add(attempt)
+            self.attempts.add(Attempt(self._post, claim, Hand(self._hands)))
 
     async def _give_back(self, claim: Claim) -> None:
         try:
@@ -227,67 +235,80 @@ class Worker:
             raise
         self.bell.ring()
 
-    def _leave(self, ends: Iterable[tuple[Attempt, Done]]) -> None:
-        for attempt, _ in ends:
-            attempt.claim.lose(LEFT)
-            self._ended(attempt)
-
     def _done(self, attempt: Attempt, outcome: Done) -> None:
         """A handler has returned: its hand goes to the next job while the end is written."""
-        self._writing += 1
+        self.attempts.remove(attempt)
+        self._ahead.note(attempt.seconds)
         attempt.hand.end()
-        self._to_write.append((attempt, outcome))
+        self._to_write.append(_End(attempt.claim, outcome))
         if len(self._to_write) == 1:
-            asyncio.get_running_loop().call_soon(self._hand_on)
+            # Not in the context of the handler, which others would inherit.
+            asyncio.get_running_loop().call_soon(self._hand_on, context=self._context)
 
     def _hand_on(self) -> None:
         """After some handlers: those that ended together are written together."""
         ends, self._to_write = self._to_write, []
-        if not ends:  # they were left meanwhile
+        if not ends:
             return
-        writer = asyncio.get_running_loop().create_task(self._write(ends))
-        self._writers.add(writer)
-        writer.add_done_callback(self._writers.discard)
+        self._start_writer(self._write(ends), ends)
         self._begin_ahead()
         if self._more and self._wanted() > 0:
             self.bell.ring()
 
-    async def _write(self, ends: Sequence[tuple[Attempt, Done]]) -> None:
+    def _start_writer(self, writing: Coroutine[Any, Any, bool], ends: Sequence[_End]) -> None:
+        writer = asyncio.get_running_loop().create_task(writing)
+        self._writers[writer] = ends
+        writer.add_done_callback(self._written)
+
+    async def _write(self, ends: Sequence[_End]) -> bool:
+        """Write many ends together; those that it could not be done for get writers of their own.
+
+        Returns whether all were written.
+        """
         try:
-            done = [(attempt.claim, outcome) for attempt, outcome in ends]
-            errors = await finish_claims(self._db, done, self.work)
-        except asyncio.CancelledError:
-            self._leave(ends)
-            raise
-        except Exception as error:  # noqa: BLE001 - it is each one's own, or told by each again
+            errors = await finish_claims(self._db, ends, self.work)
+        except Exception as error:  # noqa: BLE001 - the fault of one, or each will meet it again
             log.debug("%d ends are written one by one: %r", len(ends), error)
-            for attempt, _ in ends:
-                attempt.write_alone(None)
-            return
-        for (attempt, _), failed in zip(ends, errors, strict=True):
-            if failed is None:
-                self._ended(attempt)
-            else:
-                attempt.write_alone(failed)
+            for end in ends:
+                self._start_writer(self._write_alone(end, None), [end])
+            return False
+        for end, failed in zip(ends, errors, strict=True):
+            if failed is not None:
+                self._start_writer(self._write_alone(end, failed), [end])
+        return not any(errors)
+
+    async def _write_alone(self, end: _End, failed: PandoraDbError | None) -> bool:
+        try:
+            await end_claim(self._db, end.claim, end.outcome, self.work, failed=failed)
+        except Exception:
+            log.exception("a worker failed on job %d; its lease runs out", end.claim.job_id)
+            end.claim.lose("its worker failed on it")
+        return not end.claim.lost
+
+    def _written(self, writer: asyncio.Task[bool]) -> None:
+        ends = self._writers.pop(writer)
+        if writer.cancelled():
+            for end in ends:
+                end.claim.lose(LEFT)
+        self._note_over(done=not writer.cancelled() and writer.result())
 
     def _ended(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
-        if attempt.is_done:
-            self._writing -= 1
-        else:
-            attempt.hand.end()
         self._ahead.note(attempt.seconds)
+        attempt.hand.end()
         if attempt.left is not None:
             self._left.add(attempt.left)
             attempt.left.add_done_callback(self._let_go)
-        self._over.append(attempt.outcome)
+        self._note_over(done=isinstance(attempt.outcome, Done))
+
+    def _note_over(self, *, done: bool) -> None:
+        self._over.append(done)
         if len(self._over) == 1:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """After some attempts: those that are written together end together."""
-        outcomes, self._over = self._over, []
-        done = [isinstance(outcome, Done) for outcome in outcomes]
+        """After some ends that were written: hands are free, and jobs have come to wait."""
+        done, self._over = self._over, []
         self._begin_ahead()
         if any(done):
             self._on_done(self.work.after)
