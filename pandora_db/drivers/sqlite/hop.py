@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import aiosqlite
 
 T = TypeVar("T")
+Begun = Callable[[], None]
+_PATIENCE = 0.002
+"""Seconds that the loop waits for the thread at most; that may have something else to do first."""
 
 
 class _Landing:
@@ -63,6 +67,11 @@ class _LandingHere:
 
     def set_exception(self, error: BaseException) -> None:
         self.set_result(error)
+
+
+def _release(baton: LockType) -> None:
+    if baton.locked():
+        baton.release()
 
 
 class Hop:
@@ -123,13 +132,27 @@ class Hop:
         return future
 
     def post(
-        self, work: Callable[[sqlite3.Connection], T], land: Callable[[T | BaseException], None]
+        self,
+        work: Callable[[sqlite3.Connection, Begun], T],
+        land: Callable[[T | BaseException], None],
+        *,
+        hand_over: bool = False,
     ) -> None:
-        """Queue `work`; `land` is called in the loop with what it returned or raised."""
+        """Queue `work`; `land` is called in the loop with what it returned or raised.
+
+        With `hand_over` the loop lets the thread go first, until `work` says that it has begun with
+        what needs no interpreter. A thread that wants the interpreter waits until the loop sleeps,
+        or for 5 ms (`sys.getswitchinterval`): one would work after the other, and not beside it.
+        """
         if self._ended:
             land(HandleClosed("the connection was closed"))
-        else:
-            self._queue.put_nowait((_Landing(self._loop, land), partial(work, self._raw)))
+            return
+        baton = allocate_lock()
+        baton.acquire()
+        task = partial(work, self._raw, partial(_release, baton))
+        self._queue.put_nowait((_Landing(self._loop, land), task))
+        if hand_over:
+            baton.acquire(timeout=_PATIENCE)
 
     def post_from_thread(
         self, work: Callable[[sqlite3.Connection], T], land: Callable[[T | BaseException], None]

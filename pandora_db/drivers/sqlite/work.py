@@ -24,6 +24,7 @@ from pandora_db.drivers.sqlite.crowd import (
     write_crowd,
     write_rows,
 )
+from pandora_db.drivers.sqlite.hop import Begun
 from pandora_db.drivers.sqlite.rivals import Rivals
 from pandora_db.sqlfiles import Catalogue, Query
 
@@ -100,8 +101,11 @@ class Worker:
         # One by one: of a long list, what SQLite answers is not held beside what becomes of it.
         return [_convert(row, converters) for row in cursor]
 
-    def read_all(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
+    def read_all(
+        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun
+    ) -> list[Result]:
         """Independent reads in one hop."""
+        begun()
         with closing(plain_cursor(connection)) as cursor:
             found = self._find_crowd(cursor, calls)
             results: list[Result] = []
@@ -127,7 +131,9 @@ class Worker:
             return None
         return {row[0]: [row] for row in rows}
 
-    def write_all(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
+    def write_all(
+        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun = lambda: None
+    ) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
 
         One caller's bad row must not fail the others, so after an error all is rolled back and
@@ -138,9 +144,10 @@ class Worker:
             if len(calls) > 1 and not self._ready:
                 make_crowds(cursor, self._queries)  # in no transaction: it may be rolled back
                 self._ready = True
-            if (done := self._change_all(connection, cursor, calls)) is not None:
+            if (done := self._change_all(connection, cursor, calls, begun)) is not None:
                 return done
             cursor.execute("BEGIN IMMEDIATE")
+            begun()
             try:
                 if self.rivals is not None:
                     self.rivals.look(connection)
@@ -161,7 +168,11 @@ class Worker:
             return results
 
     def _change_all(
-        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, calls: Sequence[Call]
+        self,
+        connection: sqlite3.Connection,
+        cursor: sqlite3.Cursor,
+        calls: Sequence[Call],
+        begun: Begun,
     ) -> list[Result] | None:
         """All calls by one statement, which is a transaction of its own; None where none does."""
         query = calls[0][0]
@@ -170,8 +181,10 @@ class Worker:
         alike = [args for _, args in calls]
         if self.rivals is not None:
             self.rivals.look(connection)
+        text, values = change(self._queries, query, alike)
+        begun()
         try:
-            cursor.execute(*change(self._queries, query, alike))
+            cursor.execute(text, values)
         except REFUSED as error:
             if _code(error) not in _A_CALLS_FAULT:
                 raise
