@@ -176,7 +176,7 @@ class Crew:
         return [claim for worker in self.workers for claim in worker.claims]
 
     def _claims(self) -> list[Claim]:
-        return [attempt.claim for worker in self.workers for attempt in worker.attempts]
+        return [claim for worker in self.workers for claim in worker.running]
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         return [task for worker in self.workers for task in worker.under_way()]

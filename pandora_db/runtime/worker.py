@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pandora_db.errors import HandleClosed, PandoraDbError
@@ -90,9 +92,21 @@ class Worker:
         )
         self._loop.add_done_callback(lambda _: self._on_change())
 
+    def use(self, work: Work) -> None:
+        """Work so from the next job on."""
+        self.work = work
+        if self._post is not None:
+            self._post = replace(self._post, work=work)
+
+    @property
+    def running(self) -> list[Claim]:
+        """Those of the jobs that are worked on, until their ends are written."""
+        ends = [*self._to_write, *chain.from_iterable(self._writers.values())]
+        return [attempt.claim for attempt in self.attempts] + [end.claim for end in ends]
+
     @property
     def claims(self) -> list[Claim]:
-        """Those of the jobs that are worked on, and of those that wait here for a hand."""
+        """Those of the jobs whose handlers are at work, and of those that wait for a hand."""
         return [attempt.claim for attempt in self.attempts] + self._ahead.claims
 
     def under_way(self) -> list[asyncio.Task[Any]]:
