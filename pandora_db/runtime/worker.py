@@ -66,7 +66,9 @@ class Worker:
         self._on_change = on_change
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.bell.ring)
-        self._ahead = Ahead(0 if work.limits is not None else work.concurrency, self._give_back)
+        # What waits counts against limits; lost with its worker, it has used up an attempt.
+        none_ahead = work.limits is not None or not work.resumable or work.once
+        self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
         self._left: set[asyncio.Task[object]] = set()
         self._over: list[bool] = []  # what was written since the last turn: whether it was done
         self._loop: asyncio.Task[None] | None = None

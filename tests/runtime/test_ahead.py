@@ -147,3 +147,20 @@ async def test_the_shorter_the_jobs_the_more_are_claimed_ahead(
         return ten_hands.room
 
     assert [room(seconds) for seconds in (0.0, 0.01, 0.02, 0.09, 0.1)] == [40, 40, 40, 20, 0]
+
+
+async def test_what_may_be_begun_once_only_is_not_claimed_ahead(db: JobDb) -> None:
+    pipeline = Pipeline()
+    most = 0
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=2, resumable=False)
+    async def work(ctx: JobContext) -> None:
+        nonlocal most
+        most = max(most, await at_work(db))
+
+    await db.insert_jobs([make_job(max_attempts=1) for _ in range(SHORT)])
+    async with pipeline.running(db) as crew:
+        await crew.wait_idle()
+
+    assert await db.get_queue_length() == 0
+    assert most <= 4  # two hands, and as many whose ends are being written
