@@ -79,6 +79,7 @@ class Worker:
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
+        self._claiming = False
         self._to_write: list[_End] = []  # by the next writer
         self._writers: dict[asyncio.Task[bool], Sequence[_End]] = {}
 
@@ -114,7 +115,9 @@ class Worker:
     def under_way(self) -> list[asyncio.Task[Any]]:
         """What has to end before it is over: attempts, writers, and claims that are given back."""
         self._hand_on()
-        return [*(attempt.task for attempt in self.attempts), *self._writers, *self._ahead.giving]
+        claiming = [self._loop] if self._stopping and self._loop and not self._loop.done() else []
+        attempts = [attempt.task for attempt in self.attempts]
+        return [*claiming, *attempts, *self._writers, *self._ahead.giving]
 
     @property
     def over(self) -> bool:
@@ -147,13 +150,17 @@ class Worker:
         return len(self._to_write) + sum(map(len, self._writers.values()))
 
     async def stop(self) -> None:
-        """Claim nothing more, and ask every handler to stop."""
+        """Claim nothing more, and ask every handler to stop.
+
+        A claim that is under way comes to its end first, and is given back: see `under_way`.
+        """
         self._stopping = True
         if self._seeker is not None:
             self._seeker.end()
         for attempt in self.attempts:
             attempt.stop()
-        if self._loop is not None:
+        self.bell.ring()
+        if self._loop is not None and not self._claiming:
             self._loop.cancel()
             await asyncio.wait([self._loop])
         self._ahead.close()
@@ -165,6 +172,8 @@ class Worker:
 
     def leave(self) -> None:
         """Wait for nothing any more: what is still under way is left to its lease."""
+        if self._loop is not None:
+            self._loop.cancel()
         for writer in self._writers:
             writer.cancel()
         for attempt in tuple(self.attempts):
@@ -199,6 +208,9 @@ class Worker:
                 continue
             self._failing = False
             self._ahead.add(claims)
+            if self._stopping:
+                self._ahead.close()
+                return
             self._begin_ahead()
             self._hands.pass_on()
             if claims:
@@ -215,6 +227,7 @@ class Worker:
     async def _claim(self, wanted: int) -> list[Claim]:
         work = self.work
         self._hands.reserved = max(min(wanted, self.free), 0)
+        self._claiming = True
         try:
             claims = await self._db.claim_jobs(
                 work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
@@ -224,6 +237,8 @@ class Worker:
             self._hands.reserved = 0
             self._hands.pass_on()
             raise
+        finally:
+            self._claiming = False
         self._hands.reserved = 0  # each claim takes its own before anybody else can
         return claims
 
