@@ -18,6 +18,7 @@ from pandora_db.runtime.outcomes import Done, Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
@@ -44,6 +45,7 @@ class Post:
         work: the stage.
         terms: how long a handler has.
         dirs: the folders of the jobs.
+        context: the worker's own; in that of a handler, the next ones would inherit from it.
         on_done: called in the handler's task when it has returned, and nothing stands in the way of
             writing its end: the attempt is over, and the end is the worker's to write.
         on_over: called when any other attempt is over, its end written.
@@ -53,6 +55,7 @@ class Post:
     work: Work
     terms: Terms
     dirs: DataDirs | None
+    context: Context
     on_done: Callable[[Attempt, Done], None]
     on_over: Callable[[Attempt], None]
 
@@ -183,7 +186,7 @@ class Attempt:
 
     def _hear(self) -> None:
         """Not at once: the handler itself may have met the news, in a step that goes on."""
-        self._loop.call_soon(self._look)
+        self._loop.call_soon(self._look, context=self._post.context)
 
     def _look(self) -> None:
         """See what was asked of the job meanwhile."""

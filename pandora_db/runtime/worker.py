@@ -86,10 +86,11 @@ class Worker:
     def start(self, seeker: Seeker, dirs: DataDirs | None) -> None:
         """Begin; `seeker` rings the bell when a job comes to wait."""
         self._seeker = seeker
-        self._post = Post(
-            self._db, self.work, self._terms, dirs, on_done=self._done, on_over=self._ended
-        )
         self._context = copy_context()
+        self._post = Post(
+            self._db, self.work, self._terms, dirs, self._context,
+            on_done=self._done, on_over=self._ended,
+        )  # fmt: skip
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
         )

@@ -140,7 +140,13 @@ class ClaimEnds(JobStates):
         ends = [self._finish(finish, operation(None)) for finish in given]
         outcomes: list[StageCode | PandoraDbError] = []
         for first in range(0, len(ends), _AT_ONCE):
-            outcomes += await self._write_ends(ends[first : first + _AT_ONCE])
+            part = ends[first : first + _AT_ONCE]
+            try:
+                outcomes += await self._write_ends(part)
+            except PandoraDbError as error:
+                if not outcomes:
+                    raise
+                outcomes += [error] * len(part)  # those before have ended, and are told so
         return outcomes
 
     async def fail_job(

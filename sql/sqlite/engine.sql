@@ -73,14 +73,19 @@ CREATE TEMP TRIGGER IF NOT EXISTS end_claim INSTEAD OF INSERT ON claim_ends BEGI
     WHERE job_id = NEW.job_id AND (NEW.dropped = 2 OR NEW.dropped = 1 AND stage = NEW.worked);
 END;
 
+-- The job of a row; none, so that its trigger gives up, where a trigger of another program could have the
+-- statement fail and keep what it has done so far, half of a call among it.
+-- fragment: whole
+CASE WHEN NOT EXISTS (SELECT 1 FROM {schema}.sqlite_master WHERE type = 'trigger' AND sql LIKE '%RAISE%FAIL%') THEN column1 END
+
 -- name: update_stages :batch
 INSERT INTO temp.stage_changes
-SELECT column1, column2, column3, column4, column5, column6, {now}
+SELECT {whole}, column2, column3, column4, column5, column6, {now}
 FROM (VALUES (:job_id, :stage, :lowest, :highest, :restarts, :operation_id)) WHERE column1 IS NOT NULL
 
 -- name: end_claims :batch
 INSERT INTO temp.claim_ends
-SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12,
+SELECT {whole}, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12,
        column13, {now_seconds} + column14, column15, column16, column17, column18, column19, {now}
 FROM (VALUES (
     :job_id, :token, :attempt, :attempt_left, :operation_id, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
@@ -90,6 +95,6 @@ FROM (VALUES (
 -- The same where all calls are one worker's and end in one way without an output, as most do.
 -- name: end_claims_alike :batch
 INSERT INTO temp.claim_ends
-SELECT column1, column2, column3, column4, column5, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
+SELECT {whole}, column2, column3, column4, column5, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
        :keep_error, {now_seconds} + :delay, :error, :detail, NULL, NULL, NULL, {now}
 FROM (VALUES (:job_id, :token, :attempt, :attempt_left, :operation_id)) WHERE column1 IS NOT NULL

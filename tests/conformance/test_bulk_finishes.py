@@ -11,6 +11,7 @@ from pandora_db import (
     Claim,
     EventKind,
     Finish,
+    HandleClosed,
     InvalidInput,
     InvalidTransition,
     JobDb,
@@ -136,3 +137,15 @@ async def test_a_cancelled_call_has_ended_each_once_or_not_at_all(db: JobDb) -> 
         for claim in claims:
             kinds = [event.kind for event in await db.history(claim.job_id)]
             assert kinds == [EventKind.INSERTED, EventKind.CLAIMED, EventKind.FINISHED]
+
+
+async def test_those_that_ended_before_the_handle_was_closed_are_told_so(db: JobDb) -> None:
+    claims = await claimed(db, 700)
+
+    ending = asyncio.ensure_future(db.finish_jobs(to(Stage.DOWNLOADED, claims)))
+    await asyncio.sleep(0)
+    await db.close()
+    found = await ending
+
+    assert found[:500] == [Stage.DOWNLOADED] * 500
+    assert {type(one) for one in found[500:]} == {HandleClosed}

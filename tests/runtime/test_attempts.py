@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pandora_db import EventKind, Job, JobDb, Stage
+from pandora_db import EventKind, Job, JobDb, LeaseLost, Stage
 from tests.support.handlers import FAST, kinds, one_stage, run_one
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,3 +75,31 @@ async def test_what_a_handler_sets_in_its_context_is_its_own(db: JobDb) -> None:
         await crew.wait_idle()
 
     assert found == [0] * len(ids)
+
+
+async def test_nor_is_it_found_by_the_next_one_when_the_handler_was_given_up(db: JobDb) -> None:
+    mark: contextvars.ContextVar[int] = contextvars.ContextVar("mark", default=0)
+    found: list[int] = []
+    given_up, over = asyncio.Event(), asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        found.append(mark.get())
+        if ctx.job_id == ids[3]:
+            await given_up.wait()
+        if ctx.job_id != ids[2]:
+            return
+        mark.set(ctx.job_id)
+        await db.requeue_job(ctx.job_id)
+        with suppress(LeaseLost):
+            await db.save_checkpoint(ctx.claim, {})
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+
+    ids = await db.insert_jobs(Job(author="mika") for _ in range(12))
+    async with one_stage(handler, concurrency=2).running(db, **FAST):
+        await wait_until(lambda: len(found) > 4)  # with the hand of the one that was given up
+        given_up.set()
+        over.set()
+
+    assert set(found) == {0}
