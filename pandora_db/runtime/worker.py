@@ -271,7 +271,7 @@ class Worker:
     async def _write(self, ends: Sequence[_End]) -> bool:
         """Write many ends together; those that it could not be done for get writers of their own.
 
-        Returns whether all were written.
+        Returns whether any was written.
         """
         try:
             errors = await finish_claims(self._db, ends, self.work)
@@ -283,7 +283,7 @@ class Worker:
         for end, failed in zip(ends, errors, strict=True):
             if failed is not None:
                 self._start_writer(self._write_alone(end, failed), [end])
-        return not any(errors)
+        return None in errors
 
     async def _write_alone(self, end: _End, failed: PandoraDbError | None) -> bool:
         try:
