@@ -98,8 +98,9 @@ class Crew:
 
     @property
     def running(self) -> list[int]:
-        """The jobs that are worked on in this process."""
-        return sorted(claim.job_id for claim in self._claims())
+        """The jobs that are worked on in this process, each until its end is written."""
+        ending = [claim for worker in self.workers for claim in worker.ending]
+        return sorted({claim.job_id for claim in [*self._claims(), *ending]})
 
     async def wait_idle(self) -> None:
         """Wait until no job can be claimed and none is worked on here.

@@ -100,6 +100,11 @@ class Worker:
         """Those of the jobs that are worked on, and of those that wait here for a hand."""
         return [attempt.claim for attempt in self.attempts] + self._ahead.claims
 
+    @property
+    def ending(self) -> list[Claim]:
+        """Those of handlers that returned, until their ends are written."""
+        return [end.claim for ends in (self._to_write, *self._writers.values()) for end in ends]
+
     def under_way(self) -> list[asyncio.Task[Any]]:
         """What has to end before it is over: attempts, writers, and claims that are given back.
 
