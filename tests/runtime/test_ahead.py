@@ -146,4 +146,4 @@ async def test_the_shorter_the_jobs_the_more_are_claimed_ahead(
         ten_hands.note(seconds)
         return ten_hands.room
 
-    assert [room(seconds) for seconds in (0.0, 0.01, 0.02, 0.09, 0.1)] == [80, 80, 50, 20, 0]
+    assert [room(seconds) for seconds in (0.0, 0.01, 0.03, 0.09, 0.1)] == [40, 40, 30, 20, 0]
