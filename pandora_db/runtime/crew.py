@@ -98,9 +98,8 @@ class Crew:
 
     @property
     def running(self) -> list[int]:
-        """The jobs that are worked on in this process, each until its end is written."""
-        ending = [claim for worker in self.workers for claim in worker.ending]
-        return sorted({claim.job_id for claim in [*self._claims(), *ending]})
+        """The jobs that are worked on in this process."""
+        return sorted(claim.job_id for claim in self._claims())
 
     async def wait_idle(self) -> None:
         """Wait until no job can be claimed and none is worked on here.
@@ -177,7 +176,7 @@ class Crew:
         return [claim for worker in self.workers for claim in worker.claims]
 
     def _claims(self) -> list[Claim]:
-        return [attempt.claim for worker in self.workers for attempt in worker.attempts]
+        return [claim for worker in self.workers for claim in worker.running]
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         return [task for worker in self.workers for task in worker.under_way()]

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pandora_db.errors import HandleClosed, PandoraDbError
@@ -69,7 +71,9 @@ class Worker:
         self._on_change = on_change
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.bell.ring)
-        self._ahead = Ahead(0 if work.limits is not None else work.concurrency, self._give_back)
+        # What waits counts against limits; lost with its worker, it has used up an attempt.
+        none_ahead = work.limits is not None or not work.resumable or work.once
+        self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
         self._left: set[asyncio.Task[object]] = set()
         self._news: list[bool] = []  # for the next turn: of each end, whether its job was done
         self._loop: asyncio.Task[None] | None = None
@@ -80,6 +84,7 @@ class Worker:
         self._found_nothing = False
         self._more = True  # than were claimed; or a limit kept some back
         self._failing = False
+        self._claiming = False
         self._to_write: list[_End] = []  # by the next writer
         self._writers: dict[asyncio.Task[bool], Sequence[_End]] = {}
 
@@ -95,15 +100,22 @@ class Worker:
         )
         self._loop.add_done_callback(lambda _: self._on_change())
 
-    @property
-    def claims(self) -> list[Claim]:
-        """Those of the jobs that are worked on, and of those that wait here for a hand."""
-        return [attempt.claim for attempt in self.attempts] + self._ahead.claims
+    def use(self, work: Work) -> None:
+        """Work so from the next job on."""
+        self.work = work
+        if self._post is not None:
+            self._post = replace(self._post, work=work)
 
     @property
-    def ending(self) -> list[Claim]:
-        """Those of handlers that returned, until their ends are written."""
-        return [end.claim for ends in (self._to_write, *self._writers.values()) for end in ends]
+    def running(self) -> list[Claim]:
+        """Those of the jobs that are worked on, until their ends are written."""
+        ends = [*self._to_write, *chain.from_iterable(self._writers.values())]
+        return [attempt.claim for attempt in self.attempts] + [end.claim for end in ends]
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Those of the jobs whose handlers are at work, and of those that wait for a hand."""
+        return [attempt.claim for attempt in self.attempts] + self._ahead.claims
 
     def under_way(self) -> list[asyncio.Task[Any]]:
         """What has to end before it is over: attempts, writers, and claims that are given back.
@@ -111,7 +123,9 @@ class Worker:
         Ends that wait for the next turn of the loop get their writer now.
         """
         self._write_ends()
-        return [*(attempt.task for attempt in self.attempts), *self._writers, *self._ahead.giving]
+        claiming = [self._loop] if self._stopping and self._loop and not self._loop.done() else []
+        attempts = [attempt.task for attempt in self.attempts]
+        return [*claiming, *attempts, *self._writers, *self._ahead.giving]
 
     @property
     def over(self) -> bool:
@@ -144,13 +158,17 @@ class Worker:
         return len(self._to_write) + sum(map(len, self._writers.values()))
 
     async def stop(self) -> None:
-        """Claim nothing more, and ask every handler to stop."""
+        """Claim nothing more, and ask every handler to stop.
+
+        A claim that is under way comes to its end first, and is given back: see `under_way`.
+        """
         self._stopping = True
         if self._seeker is not None:
             self._seeker.end()
         for attempt in self.attempts:
             attempt.stop()
-        if self._loop is not None:
+        self.bell.ring()
+        if self._loop is not None and not self._claiming:
             self._loop.cancel()
             await asyncio.wait([self._loop])
         self._ahead.close()
@@ -162,6 +180,8 @@ class Worker:
 
     def leave(self) -> None:
         """Wait for nothing any more: what is still under way is left to its lease."""
+        if self._loop is not None:
+            self._loop.cancel()
         for writer in self._writers:
             writer.cancel()
         for attempt in tuple(self.attempts):
@@ -196,6 +216,9 @@ class Worker:
                 continue
             self._failing = False
             self._ahead.add(claims)
+            if self._stopping:
+                self._ahead.close()
+                return
             self._begin_ahead()
             self._hands.pass_on()
             if claims:
@@ -212,6 +235,7 @@ class Worker:
     async def _claim(self, wanted: int) -> list[Claim]:
         work = self.work
         self._hands.reserved = max(min(wanted, self.free), 0)
+        self._claiming = True
         try:
             claims = await self._db.claim_jobs(
                 work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
@@ -221,6 +245,8 @@ class Worker:
             self._hands.reserved = 0
             self._hands.pass_on()
             raise
+        finally:
+            self._claiming = False
         self._hands.reserved = 0  # each claim takes its own before anybody else can
         return claims
 

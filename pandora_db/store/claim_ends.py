@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_path, check_text, clean_error
@@ -129,6 +129,9 @@ class ClaimEnds(JobStates):
         Raises:
             InvalidInput, InvalidTransition: one of them is refused; nothing was written.
         """
+        several = cast("object", finishes)
+        if isinstance(several, Finish) or not isinstance(several, Iterable):
+            refuse("finishes", several, "several Finish(claim, stage)")
         given = list(islice(finishes, _MOST + 1))
         if len(given) > _MOST:
             raise InvalidInput(

@@ -72,5 +72,5 @@ def _watch(jobs: JobManager) -> dict[int, BaseException]:
                 raised[ctx.job_id] = error
                 raise
 
-        worker.work = replace(work, handler=handler)
+        worker.use(replace(work, handler=handler))
     return raised

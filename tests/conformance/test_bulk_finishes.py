@@ -93,6 +93,9 @@ async def test_what_is_refused_for_one_changes_nothing(db: JobDb) -> None:
         await db.finish_jobs([Finish(one, Stage.UPLOADED), Finish(two, Stage.UPLOADED, {1: 2})])  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     with pytest.raises(InvalidInput, match="Finish"):
         await db.finish_jobs([one])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    for alone in (Finish(one, Stage.UPLOADED), one, None):
+        with pytest.raises(InvalidInput, match="several Finish"):
+            await db.finish_jobs(alone)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(InvalidInput, match="10,000"):
         await db.finish_jobs(Finish(one, Stage.UPLOADED) for _ in range(10_001))
 

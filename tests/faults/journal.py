@@ -15,11 +15,11 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pandora_db import Claim, Job, JobDb, LeaseLost
+from pandora_db import Claim, Finish, Job, JobDb, LeaseLost, PandoraDbError
 from pandora_db.store.operation import _Supply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -31,13 +31,37 @@ class Call:
         self.result: dict[str, object] = {}
         self._journal = journal
         self._number = number
+        self._began = time.monotonic()
 
     def identified(self, operation: str) -> None:
         """It goes out under this operation id, by which the database names it."""
         self._journal.write("id", call=self._number, id=operation)
 
+    def done(self) -> None:
+        """It came out well."""
+        took = time.monotonic() - self._began
+        self._journal.write("ack", call=self._number, took=took, **self.result)
 
-_CALL: ContextVar[Call | None] = ContextVar("call", default=None)
+    def failed(self, error: BaseException) -> None:
+        """It raised this."""
+        facts = {"error": type(error).__name__, "took": time.monotonic() - self._began}
+        if isinstance(error, LeaseLost):
+            facts["reason"] = error.reason
+        self._journal.write("error", call=self._number, **facts)
+
+
+class Calls:
+    """Several calls that are made as one, whose operation ids are made in their order."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._left = iter(calls)
+
+    def identified(self, operation: str) -> None:
+        """The next of them goes out under this operation id."""
+        next(self._left).identified(operation)
+
+
+_CALL: ContextVar[Call | Calls | None] = ContextVar("call", default=None)
 
 
 class Journal:
@@ -56,26 +80,33 @@ class Journal:
         os.write(self._file, line.encode() + b"\n")
         os.fdatasync(self._file)
 
+    def intend(self, op: str, **facts: object) -> Call:
+        """Write an intent."""
+        number = next(self._numbers)
+        self.write("intent", call=number, op=op, **facts)
+        return Call(self, number)
+
     @contextmanager
     def call(self, op: str, **facts: object) -> Iterator[Call]:
         """Write an intent, and how it came out: no line at all when the process was killed."""
-        number = next(self._numbers)
-        self.write("intent", call=number, op=op, **facts)
-        call = Call(self, number)
-        reset = _CALL.set(call)
-        began = time.monotonic()
-        try:
-            yield call
-        except BaseException as error:
-            facts = {"error": type(error).__name__, "took": time.monotonic() - began}
-            if isinstance(error, LeaseLost):
-                facts["reason"] = error.reason
-            self.write("error", call=number, **facts)
-            raise
-        else:
-            self.write("ack", call=number, took=time.monotonic() - began, **call.result)
-        finally:
-            _CALL.reset(reset)
+        call = self.intend(op, **facts)
+        with under(call):
+            try:
+                yield call
+            except BaseException as error:
+                call.failed(error)
+                raise
+            call.done()
+
+
+@contextmanager
+def under(call: Call | Calls) -> Iterator[None]:
+    """Whose the operation ids are that are made meanwhile."""
+    reset = _CALL.set(call)
+    try:
+        yield
+    finally:
+        _CALL.reset(reset)
 
 
 @contextmanager
@@ -108,6 +139,10 @@ def digest(state: object) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _facts(claim: Claim) -> dict[str, object]:
+    return {"job": claim.job_id, "token": claim.token, "stage": int(claim.stage)}
+
+
 class JournalledDb(JobDb):
     """A handle whose calls are in `journal`, which is that of the whole process."""
 
@@ -134,6 +169,23 @@ class JournalledDb(JobDb):
     async def finish_job(self, claim: Claim, stage: Any, **options: Any) -> Any:
         with self._under("finish_job", claim, options):
             return await super().finish_job(claim, stage, **options)
+
+    async def finish_jobs(self, finishes: Iterable[Finish]) -> list[Any]:
+        given = list(finishes)
+        calls = [self.journal.intend("finish_job", **_facts(one.claim)) for one in given]
+        try:
+            with under(Calls(calls)):
+                outcomes = await super().finish_jobs(given)
+        except BaseException as error:
+            for call in calls:
+                call.failed(error)
+            raise
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if isinstance(outcome, PandoraDbError):
+                call.failed(outcome)
+            else:
+                call.done()
+        return outcomes
 
     async def fail_job(self, claim: Claim, error: Any, **options: Any) -> bool:
         with self._under("fail_job", claim, options):
@@ -182,8 +234,7 @@ class JournalledDb(JobDb):
     def _under(
         self, op: str, claim: Claim, options: dict[str, Any], **facts: object
     ) -> Iterator[Call]:
-        facts |= {"job": claim.job_id, "token": claim.token, "stage": int(claim.stage)}
-        with self._intent(op, options, **facts) as call:
+        with self._intent(op, options, **facts, **_facts(claim)) as call:
             yield call
 
     @contextmanager
