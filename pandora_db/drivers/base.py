@@ -201,15 +201,13 @@ async def write_in_turn(
     return outcomes
 
 
-async def outcomes_of(
-    calls: Sequence[asyncio.Future[T]], row: Callable[[T], Row | None]
-) -> list[Outcome]:
+async def outcomes_of(calls: Sequence[asyncio.Future[T]]) -> list[T | PandoraDbError]:
     """Await calls that are queued already; whoever is cancelled meanwhile withdraws them."""
-    outcomes: list[Outcome] = []
+    outcomes: list[T | PandoraDbError] = []
     try:
         for call in calls:
             try:
-                outcomes.append(row(await call))
+                outcomes.append(await call)
             except PandoraDbError as error:
                 outcomes.append(error)
     finally:

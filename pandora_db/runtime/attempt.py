@@ -46,8 +46,8 @@ class Post:
         terms: how long a handler has.
         dirs: the folders of the jobs.
         context: the worker's own; in that of a handler, the next ones would inherit from it.
-        on_done: called in the handler's task when it has returned, and nothing stands in the way of
-            writing its end: the attempt is over, and the end is the worker's to write.
+        on_returned: called in the handler's task when it has returned and was asked for nothing:
+            the attempt is over, and its end is the worker's to write.
         on_over: called when any other attempt is over, its end written.
     """
 
@@ -56,7 +56,7 @@ class Post:
     terms: Terms
     dirs: DataDirs | None
     context: Context
-    on_done: Callable[[Attempt, Done], None]
+    on_returned: Callable[[Attempt, Done], None]
     on_over: Callable[[Attempt], None]
 
 
@@ -72,7 +72,8 @@ class Attempt:
         claim: the claim.
         hand: what it has of its worker's hands.
         task: what is under way: the handler, or the writing of its end.
-        outcome: what the handler's end meant; None when the job is given back, or was lost.
+        outcome: what the handler's end meant; None when the job is given back, was lost, or the end
+            is the worker's to write.
         left: the task of a handler that was given up.
     """
 
@@ -157,9 +158,9 @@ class Attempt:
             return value
         outcome = read_outcome(value)
         if isinstance(outcome, Done) and not (self._ctx.has_told or self.claim.lost):
-            self.task.remove_done_callback(self._handler_ended)  # it costs a turn of the loop
+            self.task.remove_done_callback(self._handler_ended)  # it would cost a turn of the loop
             self._unwatch()
-            self._post.on_done(self, outcome)
+            self._post.on_returned(self, outcome)
         return value
 
     def _handler_ended(self, task: asyncio.Task[object]) -> None:

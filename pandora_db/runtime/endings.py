@@ -13,7 +13,6 @@ from pandora_db.codecs.claim import ending
 from pandora_db.codecs.json_text import Json
 from pandora_db.errors import (
     ConnectionFailed,
-    InsideTransaction,
     InvalidInput,
     InvalidTransition,
     LeaseLost,
@@ -75,9 +74,6 @@ async def end_claim(
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
     `failed` is what the first try met, if there was one.
-
-    Raises:
-        InsideTransaction: this task is in an open transaction of the handle; nothing was written.
     """
     if claim.lost:
         log.info("job %d: %s", claim.job_id, claim.error())
@@ -97,8 +93,6 @@ async def end_claim(
             outcome = _unkept(claim, outcome, error)
         except _PASSING as error:
             call, pause = await _try_later(claim, error, call, pause)
-        except InsideTransaction:
-            raise
         except PandoraDbError as error:
             log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
             claim.lose(LEFT)

@@ -40,13 +40,18 @@ class _End(NamedTuple):
 
 
 class Worker:
-    """Claims as many jobs as it has free hands, and makes an `Attempt` at each.
+    """Claims as many jobs as it has free hands, some more ahead, and makes an `Attempt` at each.
 
     When a handler returns, its hand goes to the next job while its end is written, with those of
     others; as many ends as there are hands may be under way. A handler that waits for other jobs
     takes no hand meanwhile, so that its worker may do those. Handlers that were given up and go on
     take none either, as long as they are no more than there are hands; then the worker claims
     nothing until one of them ends.
+
+    Attributes:
+        work: the stage.
+        bell: what it sleeps on.
+        attempts: those that are under way.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class Worker:
         none_ahead = work.limits is not None or not work.resumable or work.once
         self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
         self._left: set[asyncio.Task[object]] = set()
-        self._over: list[bool] = []  # what was written since the last turn: whether it was done
+        self._news: list[bool] = []  # for the next turn: of each end, whether its job was done
         self._loop: asyncio.Task[None] | None = None
         self._seeker: Seeker | None = None
         self._post: Post | None = None
@@ -89,7 +94,7 @@ class Worker:
         self._context = copy_context()
         self._post = Post(
             self._db, self.work, self._terms, dirs, self._context,
-            on_done=self._done, on_over=self._ended,
+            on_returned=self._returned, on_over=self._ended,
         )  # fmt: skip
         self._loop = asyncio.get_running_loop().create_task(
             self._run(seeker), name=f"worker {self.work.working.name}"
@@ -114,8 +119,11 @@ class Worker:
         return [attempt.claim for attempt in self.attempts] + self._ahead.claims
 
     def under_way(self) -> list[asyncio.Task[Any]]:
-        """What has to end before it is over: attempts, writers, and claims that are given back."""
-        self._hand_on()
+        """What has to end before it is over: attempts, writers, and claims that are given back.
+
+        Ends that wait for the next turn of the loop get their writer now.
+        """
+        self._write_ends()
         claiming = [self._loop] if self._stopping and self._loop and not self._loop.done() else []
         attempts = [attempt.task for attempt in self.attempts]
         return [*claiming, *attempts, *self._writers, *self._ahead.giving]
@@ -133,7 +141,7 @@ class Worker:
     @property
     def settled(self) -> bool:
         """The same, but for handlers that wait for other jobs."""
-        if not self._found_nothing or self._ahead or self._over or self.bell.rung:
+        if not self._found_nothing or self._ahead or self._news or self.bell.rung:
             return False
         if self._writing:
             return False
@@ -267,7 +275,7 @@ class Worker:
             raise
         self.bell.ring()
 
-    def _done(self, attempt: Attempt, outcome: Done) -> None:
+    def _returned(self, attempt: Attempt, outcome: Done) -> None:
         """A handler has returned: its hand goes to the next job while the end is written."""
         self.attempts.remove(attempt)
         self._ahead.note(attempt.seconds)
@@ -275,9 +283,9 @@ class Worker:
         self._to_write.append(_End(attempt.claim, outcome))
         if len(self._to_write) == 1:
             # Not in the context of the handler, which others would inherit.
-            asyncio.get_running_loop().call_soon(self._hand_on, context=self._context)
+            asyncio.get_running_loop().call_soon(self._write_ends, context=self._context)
 
-    def _hand_on(self) -> None:
+    def _write_ends(self) -> None:
         """After some handlers: those that ended together are written together."""
         ends, self._to_write = self._to_write, []
         if not ends:
@@ -295,7 +303,7 @@ class Worker:
     async def _write(self, ends: Sequence[_End]) -> bool:
         """Write many ends together; those that it could not be done for get writers of their own.
 
-        Returns whether all were written.
+        Returns whether any was written.
         """
         try:
             errors = await finish_claims(self._db, ends, self.work)
@@ -307,7 +315,7 @@ class Worker:
         for end, failed in zip(ends, errors, strict=True):
             if failed is not None:
                 self._start_writer(self._write_alone(end, failed), [end])
-        return not any(errors)
+        return None in errors
 
     async def _write_alone(self, end: _End, failed: PandoraDbError | None) -> bool:
         try:
@@ -322,7 +330,7 @@ class Worker:
         if writer.cancelled():
             for end in ends:
                 end.claim.lose(LEFT)
-        self._note_over(done=not writer.cancelled() and writer.result())
+        self._note_end(done=not writer.cancelled() and writer.result())
 
     def _ended(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
@@ -331,16 +339,16 @@ class Worker:
         if attempt.left is not None:
             self._left.add(attempt.left)
             attempt.left.add_done_callback(self._let_go)
-        self._note_over(done=isinstance(attempt.outcome, Done))
+        self._note_end(done=isinstance(attempt.outcome, Done))
 
-    def _note_over(self, *, done: bool) -> None:
-        self._over.append(done)
-        if len(self._over) == 1:
+    def _note_end(self, *, done: bool) -> None:
+        self._news.append(done)
+        if len(self._news) == 1:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """After some ends that were written: hands are free, and jobs have come to wait."""
-        done, self._over = self._over, []
+        done, self._news = self._news, []
         self._begin_ahead()
         if any(done):
             self._on_done(self.work.after)

@@ -218,6 +218,7 @@ class Claims(ClaimEnds):
         cursor = self._leases.cursor(query.key)
         last: JobRow | None = None
         taken: list[HeldClaim] = []
+        made: list[HeldClaim] = []
         while True:
             began = loop.time()
             start = cursor.start(began)
@@ -244,7 +245,7 @@ class Claims(ClaimEnds):
             with suppress(PandoraDbError):  # it is only a measurement
                 head = await self._time(query, None)
                 cursor.judge(head, await self._time(query, place_of(last)))
-        if len(taken) > len(made):
+        if len(taken) > len(made):  # of two rounds
             taken.sort(key=_in_queue)
         return taken
 

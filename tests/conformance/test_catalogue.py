@@ -127,10 +127,15 @@ def test_every_query_is_used_and_every_name_that_is_used_exists() -> None:
     assert len(called) > 20
 
 
+RUNNING = (
+    "read", "write", "write_each", "write_all", "find_outcome", "take", "_jobs", "_value",
+)  # fmt: skip
+
+
 def _query_names(call: ast.Call) -> Iterator[str]:
     """The name of the query that a call of the session or the catalogue runs."""
     assert isinstance(call.func, ast.Attribute)
-    runs = call.func.attr in {"read", "write", "write_all", "take", "_jobs", "_value"} or (
+    runs = call.func.attr in RUNNING or (
         call.func.attr == "get"
         and isinstance(call.func.value, ast.Attribute | ast.Name)
         and ast.unparse(call.func.value).endswith("queries")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from pandora_db import errors
+import pandora_db
+from pandora_db import discord, errors, runtime, testing
 from tests.examples.blocks import read_blocks, run_blocks
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITHOUT_CODE = {"index.md", "architecture.md", "benchmarks.md"}
+CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+WORD = re.compile(r"\w+")
 
 
 @pytest.fixture(params=DOCUMENTS, ids=lambda path: path.name)
@@ -38,6 +42,13 @@ def test_every_error_is_named_in_a_document() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     tree = {kind.__name__ for kind in kinds if issubclass(kind, errors.PandoraDbError)}
     assert tree - named == set()
+
+
+@pytest.mark.parametrize("module", [pandora_db, discord, runtime, testing])
+def test_every_public_name_stands_in_a_guide(module: ModuleType) -> None:
+    guides = [page.read_text("utf-8") for page in DOCUMENTS if page.name != "architecture.md"]
+    named = {word for text in guides for code in CODE.findall(text) for word in WORD.findall(code)}
+    assert set(module.__all__) - named == set()
 
 
 def test_every_test_that_a_guide_names_exists() -> None:

@@ -19,8 +19,18 @@ from pandora_db import (
     Limits,
     Settings,
     Stage,
+    StageCode,
 )
-from pandora_db.runtime import Cancelled, Done, Fail, JobContext, Pipeline, Progress, Snooze
+from pandora_db.runtime import (
+    Cancelled,
+    Crew,
+    Done,
+    Fail,
+    JobContext,
+    Pipeline,
+    Progress,
+    Snooze,
+)
 from tests.support.handlers import DOWNLOAD, ENCODE, FAST, UPLOAD, kinds, one_stage, row_of, run_one
 from tests.support.waiting import wait_until
 
@@ -422,3 +432,26 @@ async def test_wait_idle_returns_when_the_workers_are_over(db: JobDb, db_url: st
         await other.close()
         async with asyncio.timeout(5):
             await waiting
+
+
+async def test_an_end_that_is_lost_hides_no_other(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, _ = await db.insert_jobs([Job(author="mika", ready=Stage.ENCODED) for _ in range(2)])
+    pipeline = Pipeline()
+    taken = asyncio.Event()
+
+    @pipeline.stage(Stage.ENCODED, Stage.UPLOADING, Stage.UPLOADED, concurrency=2)
+    async def upload(ctx: JobContext) -> None:
+        if ctx.job_id == lost:
+            await db.update_stage(lost, Stage.FAILED)  # its claim is gone
+            taken.set()
+        await taken.wait()
+
+    told: list[StageCode] = []
+    monkeypatch.setattr(Crew, "_hand_on", lambda _, stage: told.append(stage))
+    async with pipeline.running(db) as crew:
+        await wait_until(lambda: taken.is_set() and not crew.running)
+        await crew.wait_idle()
+
+    assert told == [Stage.UPLOADED]

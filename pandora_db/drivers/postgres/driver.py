@@ -204,8 +204,7 @@ class PostgresDriver:
     async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
         """See `Session.write_each`."""
         self.guard.check(name)
-        calls = await self._lane(name).call_each(args, key)
-        return await outcomes_of(calls, _as_it_is)
+        return await outcomes_of(await self._lane(name).call_each(args, key))
 
     def _lane(self, name: str) -> Lane:
         lane = self._lanes.get(name)
@@ -455,7 +454,3 @@ def _why(error: BaseException) -> str:
             return "no answer within connect_timeout; do host and port fit?"
         case _:
             return f"no connection: {error}; is the server running, and do host and port fit?"
-
-
-def _as_it_is(row: Row | None) -> Row | None:
-    return row

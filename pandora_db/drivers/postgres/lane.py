@@ -1,9 +1,10 @@
 """Group commit on PostgreSQL (P9): the calls that arrive during a flush go out together.
 
-A lane belongs to one query, whose parameters are arrays with an element per call. A lone caller
-runs its own statement in its own task and waits for nobody; a crowd is flushed by tasks of the
-lane, which no caller's cancellation reaches, in up to three statements side by side. Two calls of
-one key are never under way at once, and rows are locked in the order of their keys.
+A lane belongs to one query, whose parameters are arrays with an element per call; what all calls
+share may be sent once (`Alike`). A lone caller runs its own statement in its own task and waits for
+nobody; a crowd is flushed by tasks of the lane, which no caller's cancellation reaches, in up to
+three statements side by side. Two calls of one key are never under way at once, and rows are locked
+in the order of their keys.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Call:
         args: Args,
         key: Hashable,
         future: asyncio.Future[Row | None],
-        repeated: bool,  # noqa: FBT001 - built in two places, by position
+        repeated: bool,  # noqa: FBT001 - by position, in the path of every call
         lost: Connection | None,
     ) -> None:
         self.args = args

@@ -143,17 +143,10 @@ def _insert_jobs(
             requested_at = now
         jobs.append((job_id, author, requested_at, *others, created_at, updated_at))
         events.append((job_id, updated_at, args["ready"], args["operation_id"]))
-    _write_each(cursor, load, jobs)
-    _write_each(cursor, record, events)
+    for statement, rows in ((load, jobs), (record, events)):
+        if write_rows(cursor, statement, rows) != len(rows):
+            raise NotAlike
     return [[job[:1]] for job in jobs]
-
-
-def _write_each(
-    cursor: sqlite3.Cursor, statement: Statement, rows: Sequence[Sequence[Any]]
-) -> None:
-    """Raises `NotAlike` unless each of the rows changed one of the table."""
-    if write_rows(cursor, statement, rows) != len(rows):
-        raise NotAlike
 
 
 def write_rows(cursor: sqlite3.Cursor, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:

@@ -177,7 +177,8 @@ class SqliteDriver:
         self.guard.check(name)
         query = self.queries.get(name)
         calls = await self._writer.call_each([(query, one) for one in args])
-        return await outcomes_of(calls, _first)
+        found = await outcomes_of(calls)
+        return [_first(one) if isinstance(one, list) else one for one in found]
 
     async def take(
         self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Begun = Callable[[], None]
+"""What `work` calls once it needs the interpreter no more for a while; see `Hop.post`."""
 _PATIENCE = 0.002
 """Seconds that the loop waits for the thread at most; that may have something else to do first."""
 

@@ -144,22 +144,19 @@ class Worker:
             if len(calls) > 1 and not self._ready:
                 make_crowds(cursor, self._queries)  # in no transaction: it may be rolled back
                 self._ready = True
-            if (done := self._change_all(connection, cursor, calls, begun)) is not None:
-                return done
+            together = True
+            try:
+                if (done := self._change_all(connection, cursor, calls, begun)) is not None:
+                    return done
+            except NotAlike:
+                together = False  # it would meet the same again
             cursor.execute("BEGIN IMMEDIATE")
             begun()
             try:
                 if self.rivals is not None:
                     self.rivals.look(connection)
-                try:
-                    results: list[Result] = self._run_all(cursor, calls)
-                except (*REFUSED, NotAlike) as error:
-                    if len(calls) == 1:
-                        raise
-                    _rollback(connection)
-                    if _code(error) == sqlite3.SQLITE_INTERRUPT:
-                        raise
-                    cursor.execute("BEGIN IMMEDIATE")
+                results = self._run_all(connection, cursor, calls) if together else None
+                if results is None:  # each by itself, which tells whose it was
                     results = [self.run_alone(connection, query, args) for query, args in calls]
                 cursor.execute("COMMIT")
             except BaseException:
@@ -174,7 +171,10 @@ class Worker:
         calls: Sequence[Call],
         begun: Begun,
     ) -> list[Result] | None:
-        """All calls by one statement, which is a transaction of its own; None where none does."""
+        """All calls by one statement, which is a transaction of its own; None where none does.
+
+        Raises `NotAlike` when it was refused for one of them.
+        """
         query = calls[0][0]
         if not is_change(query, len(calls)) or any(other is not query for other, _ in calls):
             return None
@@ -188,12 +188,25 @@ class Worker:
         except REFUSED as error:
             if _code(error) not in _A_CALLS_FAULT:
                 raise
-            return None  # each by itself, which tells whose it was
+            raise NotAlike from error
         return [*answers(query, alike)]
 
-    def _run_all(self, cursor: sqlite3.Cursor, calls: Sequence[Call]) -> list[Result]:
+    def _run_all(
+        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, calls: Sequence[Call]
+    ) -> list[Result] | None:
+        """All calls in the open transaction; None when one of them made it begin anew."""
         if len(calls) == 1:
             return [self.run(cursor, *calls[0])]
+        try:
+            return self._run_together(cursor, calls)
+        except (*REFUSED, NotAlike) as error:
+            _rollback(connection)
+            if _code(error) == sqlite3.SQLITE_INTERRUPT:
+                raise
+            cursor.execute("BEGIN IMMEDIATE")
+            return None
+
+    def _run_together(self, cursor: sqlite3.Cursor, calls: Sequence[Call]) -> list[Result]:
         results: list[Result] = []
         for query, alike in runs(calls):
             if is_crowd(query, len(alike)):
