@@ -329,6 +329,7 @@ class Worker:
         ends = self._writers.pop(writer)
         if writer.cancelled():
             for end in ends:
+                log.warning("job %d is left to its lease", end.claim.job_id)
                 end.claim.lose(LEFT)
         self._note_end(done=not writer.cancelled() and writer.result())
 
