@@ -31,7 +31,7 @@ def to(stage: Stage, claims: list[Claim]) -> list[Finish]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5, 700])
-async def test_all_of_them_end(db: JobDb, count: int) -> None:
+async def test_finish_jobs_ends_all_of_them(db: JobDb, count: int) -> None:
     claims = await claimed(db, count) if count else []
 
     assert await db.finish_jobs(to(Stage.DOWNLOADED, claims)) == [Stage.DOWNLOADED] * count

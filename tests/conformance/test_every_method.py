@@ -16,6 +16,7 @@ import aiosqlite
 import asyncpg
 
 from pandora_db import (
+    Finish,
     Job,
     JobDb,
     JobEvent,
@@ -220,6 +221,8 @@ async def claims_of_the_scenario(store: Store, trace: Trace) -> None:
     await note(store.fail_job(again, "second", retry_in=0.0))
     await note(store.snooze_job(found[1], 1000))
     await note(store.finish_job(found[0], Stage.DOWNLOADED, output=[1]))
+    (outcome,) = await store.finish_jobs([Finish(found[0], Stage.DOWNLOADED)])
+    trace.lines.append(type(outcome).__name__)
     for late in (store.finish_job, store.update_stage):
         with suppress(LeaseLost):
             await late(found[0], Stage.DOWNLOADED)

@@ -14,6 +14,7 @@ from pandora_db import InvalidInput, Job, JobDb, JobRow, JobStatus, NotFound, St
 from pandora_db.models.limits import MAX_LIMIT
 from pandora_db.models.stage import STAGES, StageKind
 from pandora_db.testing import insert_job_at, make_job, seed
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.support.raw import Raw
@@ -167,9 +168,13 @@ async def test_iter_jobs_holds_nothing_between_pages(db: JobDb, rows: list[JobRo
             await db.archive_job(row.job_id)
         async with db.transaction() as tx:
             await tx.insert_job(make_job())
-        health = await db.health()
-        assert health.pool.idle == health.pool.size
+        await wait_until(lambda: _is_idle(db))  # the news of a commit goes out after it
     assert seen == 60
+
+
+async def _is_idle(db: JobDb) -> bool:
+    pool = (await db.health()).pool
+    return pool.idle == pool.size
 
 
 async def test_get_job_finds_active_and_archived_jobs_and_no_others(
