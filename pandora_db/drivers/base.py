@@ -191,14 +191,11 @@ class Migrator(Unit, Protocol):
 async def write_in_turn(
     session: Session, name: str, args: Sequence[Args], key: str
 ) -> list[Outcome]:
-    """`Session.write_each` inside a transaction, which does one thing after the other."""
-    outcomes: list[Outcome] = []
-    for one in args:
-        try:
-            outcomes.append(await session.write(name, one, one[key]))
-        except PandoraDbError as error:
-            outcomes.append(error)
-    return outcomes
+    """`Session.write_each` inside a transaction, which does one thing after the other.
+
+    An error is raised: it may have spoilt the whole transaction, which must not be committed then.
+    """
+    return [await session.write(name, one, one[key]) for one in args]
 
 
 async def outcomes_of(calls: Sequence[asyncio.Future[T]]) -> list[T | PandoraDbError]:

@@ -117,7 +117,8 @@ class ClaimEnds(JobStates):
         """End many claims, each as `finish_job` would, in a few calls of the database.
 
         Each has an outcome of its own: one that is lost, or cannot be written, stops none of the
-        others. What is cancelled half-way may have been done for some.
+        others. What is cancelled half-way may have been done for some. In a transaction, an error
+        of the database is raised, so that the transaction is undone.
 
         Args:
             finishes: at most 10,000.
