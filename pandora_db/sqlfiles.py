@@ -16,7 +16,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -35,6 +35,8 @@ _TOKEN = re.compile(
       | (?P<end>;)""",
     re.VERBOSE | re.DOTALL,
 )
+_MAKES_EVENTS = re.compile(r"INSERT INTO \S+\.job_events|DELETE FROM \S+\.jobs\b")
+_ARRIVALS = ("into", "ready", "stage")
 
 
 def sql_root() -> Path:
@@ -52,7 +54,7 @@ class Statement:
     bind: Callable[[Mapping[str, Any]], tuple[Any, ...]] = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Query:
     """A named query in one variant: `name` is the store method that runs it, or what it is for."""
 
@@ -61,6 +63,21 @@ class Query:
     source: str
     statements: tuple[Statement, ...]
     flags: frozenset[str]
+
+    @cached_property
+    def makes_events(self) -> bool:
+        """Whether it changes what others may watch; progress and checkpoints are no news."""
+        return any(_MAKES_EVENTS.search(one.text) for one in self.statements)
+
+    @cached_property
+    def arrival(self) -> str | None:
+        """The parameter that is the stage where its jobs come to, if there is one."""
+        return next((one for one in _ARRIVALS if one in self.parameters), None)
+
+    def arrivals(self, calls: Iterable[Mapping[str, Any]]) -> set[int] | None:
+        """The stages where the jobs of these calls come to; None when the calls do not say."""
+        arrival = self.arrival
+        return None if arrival is None else {args[arrival] for args in calls}
 
     @property
     def text(self) -> str:

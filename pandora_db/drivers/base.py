@@ -10,7 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -26,6 +35,8 @@ Row = Sequence[Any]
 Args = Mapping[str, Any]
 Outcome = Row | PandoraDbError | None
 """What became of one write among many: its row, None when it changed nothing, or its error."""
+OnNews = Callable[[Collection[int] | None], None]
+"""Told of a commit: jobs came to these stages, and no more happened; or None knows what did."""
 NO_FLAGS: frozenset[str] = frozenset()
 REPEATED = frozenset({"repeated"})
 MIGRATION_PATIENCE = 600.0
@@ -141,11 +152,8 @@ class Driver(Session, Protocol):
         """A way to the database that needs neither the event loop nor a turn in its queues."""
         ...
 
-    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> Bell:
-        """What calls `ring` after commits of this handle, and when to look for those of others.
-
-        It calls `arrive` where it knows the stages that jobs of others came to.
-        """
+    def bell(self, on_news: OnNews) -> Bell:
+        """What tells `on_news` of this handle's commits, and when to look for those of others."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-_FIRST = 0.02
+_FIRST = 0.05
 _GROWTH = 1.5
 
 

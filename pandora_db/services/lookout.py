@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ class Lookout:
         self.seekers: list[Seeker] = []
         self.resting = False
         self._behind = False  # whether the last look left anything that was there
+        self._passed = False  # whether anything went by unread
         self._followers: dict[int, list[Heard]] = {}
         self._attendants: list[tuple[Callable[[], None], float]] = []
         self._attending: asyncio.TimerHandle | None = None
@@ -115,12 +116,22 @@ class Lookout:
         """Something may have happened."""
         self._rung.set()
 
-    def arrive(self, stages: Iterable[int]) -> None:
-        """Something has happened, at these stages at least: who seeks there need not wait."""
+    def hear(self, stages: Collection[int] | None) -> None:
+        """Something has happened: jobs came to these stages, and no more; or None knows what.
+
+        Who seeks jobs there is told at once; nothing need be read unless somebody watches.
+        """
+        if stages is None:
+            self.ring()
+            return
         for seeker in self.seekers:
             if seeker.seeking and not seeker.stages.isdisjoint(stages):
                 seeker.call()
-        self.ring()
+        self._tell_attendants()
+        if self._watches or self._followers or self._askers:
+            self.ring()
+        else:
+            self._passed = True
 
     async def admit(self, watch: Watch) -> None:
         """Let `watch` hear; returns when the mark is at or behind all that is committed now."""
@@ -216,7 +227,7 @@ class Lookout:
                 await asyncio.sleep(LATER)
 
     async def _serve(self) -> None:
-        bell = self.driver.bell(self.ring, self.arrive)
+        bell = self.driver.bell(self.hear)
         try:
             failures = 0
             found = False
@@ -246,7 +257,7 @@ class Lookout:
                     failures = 0
                     self._admit(askers)  # at once: there may be news for ever
                     found |= news
-                    if news:
+                    if self._behind:
                         continue
                     bell.looked(news=found)
                     found = False
@@ -286,16 +297,26 @@ class Lookout:
     async def _look(self) -> bool:
         """Hand out the next window; whether there was one."""
         self._behind = False
-        if not self.mark:
-            ((self.mark,),) = await self.driver.read("watch_now", {})
-            for seeker in self.seekers:
-                seeker.call()
-            self._tell_followers(None)
-            self._tell_attendants()
-            return False
-        lower = self.mark
-        if not (self._watches or self._followers):
-            return await self._look_for_stages(lower)
+        passed, self._passed = self._passed, False
+        watched = bool(self._watches or self._followers)
+        try:
+            if not self.mark or (passed and watched):
+                return await self._begin_now()
+            look = self._look_for_events if watched else self._look_for_stages
+            return await look(self.mark)
+        except BaseException:
+            self._passed |= passed
+            raise
+
+    async def _begin_now(self) -> bool:
+        ((self.mark,),) = await self.driver.read("watch_now", {})
+        for seeker in self.seekers:
+            seeker.call()
+        self._tell_followers(None)
+        self._tell_attendants()
+        return False
+
+    async def _look_for_events(self, lower: str) -> bool:
         anything, self._behind, upper = await self.window(lower, None)
         if not anything:
             return False

@@ -14,8 +14,7 @@ from pandora_db import JobDb, Limits, NotFound, Stage
 from pandora_db.db import internals
 from pandora_db.drivers.postgres import bell
 from pandora_db.drivers.postgres.listener import Listener
-from pandora_db.drivers.postgres.notifier import channel, makes_events, read, written
-from pandora_db.sqlfiles import Catalogue
+from pandora_db.drivers.postgres.notifier import channel, read, written
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
 
@@ -198,24 +197,13 @@ def test_a_notification_says_who_and_where() -> None:
         assert all(isinstance(stage, int) for stage in read(strange)[1])
 
 
-def test_what_makes_events_is_known_by_its_text() -> None:
-    queries = Catalogue("postgres", '"public"')
-    told = ("insert_job", "update_stage", "delete_job", "claim_jobs", "end_claim")
-    silent = ("get_job", "save_checkpoint")
-
-    assert [makes_events(queries.get(name).text) for name in told] == [True] * len(told)
-    assert [makes_events(queries.get(name).text) for name in silent] == [False] * len(silent)
-
-
 async def test_a_listener_that_is_left_while_it_connects_leaves_no_error_behind(url: str) -> None:
     left: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context))
     async with JobDb.open(url, sweep=None) as db:
         connect = internals(db).driver._connect  # type: ignore[attr-defined]
         for turns in range(25):
-            listener = Listener(
-                connect, "any", "none", "SELECT 1", ring=lambda: None, arrive=lambda _: None
-            )
+            listener = Listener(connect, "any", "none", "SELECT 1", lambda _: None)
             for _ in range(turns):
                 await asyncio.sleep(0)
             await listener.close()

@@ -80,11 +80,11 @@ async def test_nobody_is_rung_after_the_end(path: Path) -> None:
 
     async with JobDb.open(path, sweep=None) as db:
         async with db.watch():
-            assert len(neighbours._rings) == 1
+            assert len(neighbours._ears) == 1
         reader = db._lookout._task
         assert reader is not None
         await asyncio.wait([reader])
-        assert neighbours._rings == {}
+        assert neighbours._ears == {}
 
 
 @pytest.mark.parametrize("told", ["by the system", "by the file", "by SQLite"])

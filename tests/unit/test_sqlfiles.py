@@ -205,3 +205,24 @@ def test_a_migration_of_postgres_keeps_the_body_of_a_function_in_one_piece(load:
     assert function.startswith("-- a remark;\nCREATE FUNCTION x.f()")
     assert function.endswith("END $$")
     assert table == "CREATE TABLE t (a TEXT DEFAULT 'a;b')"
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_what_others_may_watch_is_known_by_its_text(dialect: Dialect) -> None:
+    catalogue = Catalogue(dialect, "main")
+    arrivals = {
+        "insert_job": "ready",
+        "update_stage": "stage",
+        "end_claim": "stage",
+        "claim_jobs": "into",
+        "delete_job": None,
+        "recover_jobs": None,
+    }
+    silent = ("get_job", "save_checkpoint", "append_logs")
+
+    for name, parameter in arrivals.items():
+        query = catalogue.get(name)
+        assert query.makes_events, name
+        calls = [{parameter: 7}, {parameter: 9}]
+        assert query.arrivals(calls) == (None if parameter is None else {7, 9}), name
+    assert not any(catalogue.get(name).makes_events for name in silent)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
+from pandora_db.drivers.base import OnNews
 from pandora_db.drivers.postgres.listener import Listener
 from pandora_db.drivers.postgres.pool import Pool
 
@@ -19,16 +21,14 @@ class PostgresBell:
     notify, and transactions that the caller committed, are met by the intervals.
     """
 
-    def __init__(
-        self, pool: Pool, ring: Callable[[], None], listen: Callable[[], Listener] | None
-    ) -> None:
+    def __init__(self, pool: Pool, on_news: OnNews, listen: Callable[[], Listener] | None) -> None:
         self._pool = pool
-        self._ring = ring
+        self._ring = partial(on_news, None)
         self._loop = asyncio.get_running_loop()
         self._news = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._listener = listen() if listen else None
-        pool.on_commit = ring
+        pool.on_commit = on_news
 
     def looked(self, *, news: bool) -> None:
         """See `Bell.looked`."""

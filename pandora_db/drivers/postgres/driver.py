@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -16,14 +16,24 @@ from uuid import UUID
 import asyncpg
 
 from pandora_db.config import Settings
-from pandora_db.drivers.base import NO_FLAGS, Args, Guard, Outcome, Row, Session, Unit, outcomes_of
+from pandora_db.drivers.base import (
+    NO_FLAGS,
+    Args,
+    Guard,
+    OnNews,
+    Outcome,
+    Row,
+    Session,
+    Unit,
+    outcomes_of,
+)
 from pandora_db.drivers.postgres.bell import PostgresBell
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
 from pandora_db.drivers.postgres.listener import Listener
 from pandora_db.drivers.postgres.migrator import PostgresMigrator
-from pandora_db.drivers.postgres.notifier import Notifier, channel, makes_events
+from pandora_db.drivers.postgres.notifier import Notifier, channel
 from pandora_db.drivers.postgres.pool import Pool
 from pandora_db.drivers.postgres.pulse import PostgresPulse
 from pandora_db.drivers.postgres.transaction import PostgresTransaction, bound
@@ -37,7 +47,7 @@ from pandora_db.errors import (
     StatementTimeout,
 )
 from pandora_db.models.health import Health
-from pandora_db.sqlfiles import Catalogue, Dialect
+from pandora_db.sqlfiles import Catalogue, Dialect, Query
 
 log = logging.getLogger("pandora_db")
 
@@ -222,7 +232,6 @@ class PostgresDriver:
         """
         self.guard.check(name)
         query = self.queries.get(name, when)
-        values = query.statements[0].bind(args)
         lost: asyncpg.Connection[asyncpg.Record] | None = None
         deadline = time.monotonic() + self._settings.outcome_timeout
         while True:
@@ -233,7 +242,7 @@ class PostgresDriver:
                         if found:
                             return found
                         lost = None
-                    return await self._take_once(connection, query.text, values)
+                    return await self._take_once(connection, query, args)
             except _Lost as error:
                 lost, failure = error.connection, error.__cause__
             except (*LOST, ConnectionFailed, PoolTimeout) as error:
@@ -275,33 +284,30 @@ class PostgresDriver:
         return cast("list[Row]", found)
 
     async def _take_once(
-        self, connection: asyncpg.Connection[asyncpg.Record], text: str, values: Sequence[Any]
+        self, connection: asyncpg.Connection[asyncpg.Record], query: Query, args: Args
     ) -> Sequence[Row]:
+        values = query.statements[0].bind(args)
         try:
-            rows = cast("list[Row]", await connection.fetch(text, *values))
+            rows = cast("list[Row]", await connection.fetch(query.text, *values))
         except LOST as error:
             self._pool.lose(connection)
             raise _Lost(connection) from error
-        if rows and makes_events(text):
-            self._pool.committed()
+        if rows and query.makes_events:
+            self._pool.committed(query.arrivals((args,)))
         return rows
 
     def pulse(self) -> PostgresPulse:
         """See `Driver.pulse`."""
         return PostgresPulse(self._connect, self.queries, self._target)
 
-    def bell(
-        self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]
-    ) -> PostgresBell:
+    def bell(self, on_news: OnNews) -> PostgresBell:
         """See `Driver.bell`."""
         notifier = self._notifier
         if notifier is None or self._settings.pgbouncer:  # there LISTEN would be another client's
-            return PostgresBell(self._pool, ring, None)
+            return PostgresBell(self._pool, on_news, None)
         name, ping = channel(self._settings.schema), self.queries.get("ping").text
-        listen = partial(
-            Listener, self._connect, name, notifier.sender, ping, ring=ring, arrive=arrive
-        )
-        return PostgresBell(self._pool, ring, listen)
+        listen = partial(Listener, self._connect, name, notifier.sender, ping, on_news)
+        return PostgresBell(self._pool, on_news, listen)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction at READ COMMITTED on a connection of its own."""

@@ -25,7 +25,6 @@ from pandora_db.drivers.base import REPEATED, Args, Outcome, Row
 from pandora_db.drivers.postgres.alike import alike
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
-from pandora_db.drivers.postgres.notifier import makes_events
 from pandora_db.drivers.room import Room
 from pandora_db.errors import HandleClosed, OutcomeUnknown, PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Catalogue
@@ -42,7 +41,6 @@ _WORTH_A_FLIGHT = 20
 # Where others keep the server busy too (claims beside the ends of claims, say), one large flight
 # gets 1.1 times as much done as several small ones. They count as busy for so many flights.
 _COMPANY = 8
-_STAGES = ("ready", "stage")  # the parameters that say where a job comes to
 
 
 class _Call:
@@ -71,8 +69,7 @@ class Lane:
     def __init__(self, queries: Catalogue, name: str, pool: Pool, settings: Settings) -> None:
         query = queries.get(name)
         self._text = query.text
-        self._makes_events = makes_events(query.text)
-        self._stage = next((one for one in _STAGES if one in query.parameters), None)
+        self._query = query
         self._bind = query.statements[0].bind
         again = queries.get(name, REPEATED & queries.flags(name))
         self._text_again = again.text
@@ -162,8 +159,8 @@ class Lane:
             raise
         else:
             self._pool.give(connection)
-            if self._makes_events:
-                self._pool.committed(self._stages_of((args,)))
+            if self._query.makes_events:
+                self._pool.committed(self._query.arrivals((args,)))
             return rows[0][1:] if rows else None
         finally:
             self._alone = False
@@ -340,8 +337,8 @@ class Lane:
         repeated = any(call.repeated for call in batch)
         text, columns = self._ask([call.args for call in batch], repeated=repeated)
         rows = await connection.fetch(text, *columns)
-        if self._makes_events:
-            self._pool.committed(self._stages_of(call.args for call in batch))
+        if self._query.makes_events:
+            self._pool.committed(self._query.arrivals(call.args for call in batch))
         outcomes: list[Outcome] = [None] * len(batch)
         for row in rows:
             outcomes[row[0] - 1] = row[1:]
@@ -354,10 +351,6 @@ class Lane:
         if self._alike is not None and (columns := self._alike.columns(calls)) is not None:
             return self._alike.text, columns
         return self._text, as_columns(list(map(self._bind, calls)))
-
-    def _stages_of(self, calls: Iterable[Args]) -> set[int]:
-        stage = self._stage
-        return set() if stage is None else {args[stage] for args in calls}
 
     def _give_up(self, call: _Call, failure: Exception) -> PandoraDbError:
         if call.lost is not None:

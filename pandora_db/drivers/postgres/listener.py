@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from pandora_db.drivers.base import OnNews
 from pandora_db.drivers.postgres.errors import LOST
 from pandora_db.drivers.postgres.notifier import read
 from pandora_db.errors import PandoraDbError
@@ -26,7 +27,7 @@ _PATIENCE = 1.0  # seconds to part in peace, and for a connection that nobody ne
 
 
 class Listener:
-    """Calls `arrive` for each notification of another handle, and `ring` if one may be lost.
+    """Calls `on_news` for each notification of another handle, and when one may be lost.
 
     Attributes:
         up: whether it hears; notifications are hints, and polling is the truth either way.
@@ -38,17 +39,14 @@ class Listener:
         channel: str,
         deaf_to: str,
         ping: str,
-        *,
-        ring: Callable[[], None],
-        arrive: Callable[[Iterable[int]], None],
+        on_news: OnNews,
     ) -> None:
         self.up = False
         self._connect = connect
         self._channel = channel
         self._deaf_to = deaf_to
         self._ping = ping
-        self._ring = ring
-        self._arrive = arrive
+        self._on_news = on_news
         self._gone = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -75,7 +73,7 @@ class Listener:
             except Exception:  # one attempt may fail, not all that follow
                 log.exception("listening failed")
             failures += 1
-            self._ring()  # the poll is another one now
+            self._on_news(None)  # the poll is another one now
             pause = min(_SOON * 2 ** min(failures - 1, 10), _LATER)
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
@@ -97,7 +95,7 @@ class Listener:
         connection.add_termination_listener(lambda _: self._gone.set())
         await connection.add_listener(self._channel, self._hear)
         self.up = True
-        self._ring()  # what was committed before it listened was told to others
+        self._on_news(None)  # what was committed before it listened was told to others
 
     async def _stay(self, connection: Connection) -> None:
         while not self._gone.is_set():
@@ -111,7 +109,8 @@ class Listener:
         *_, payload = heard
         sender, stages = read(str(payload))
         if sender != self._deaf_to:
-            self._arrive(stages)
+            self._on_news(stages)
+            self._on_news(None)  # and whatever else it was
 
 
 def _drop(opening: asyncio.Future[Connection]) -> None:

@@ -14,7 +14,6 @@ import re
 import secrets
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -33,7 +32,6 @@ _FIRST, _GROWTH, _MOST = 0.005, 4, 0.5
 _LONGEST_NAME = 63
 _FEW = 20
 _STAGE = re.compile(r"[0-9]{1,5}")
-_MAKES_EVENTS = re.compile(r"INSERT INTO \S+\.job_events|DELETE FROM \S+\.jobs\b")
 
 
 def channel(schema: str) -> str:
@@ -42,12 +40,6 @@ def channel(schema: str) -> str:
     if len(name) > _LONGEST_NAME:
         name = f"pandora_db {hashlib.sha256(schema.encode()).hexdigest()[:32]}"
     return name
-
-
-@cache
-def makes_events(text: str) -> bool:
-    """Whether a statement changes what others may watch; progress and checkpoints are no news."""
-    return _MAKES_EVENTS.search(text) is not None
 
 
 def written(sender: str, stages: Collection[int]) -> str:

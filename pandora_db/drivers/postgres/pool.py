@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from pandora_db.config import Settings
+from pandora_db.drivers.base import OnNews
 from pandora_db.drivers.postgres.errors import LOST, translate
 from pandora_db.errors import HandleClosed, PoolTimeout
 from pandora_db.models.health import PoolUse
@@ -45,7 +46,7 @@ class Pool:
     ) -> None:
         self.target = target
         self.taken = 0  # how often a connection was, by anybody
-        self.on_commit: Callable[[], None] | None = None  # of what others may watch
+        self.on_commit: OnNews | None = None
         self.notifier: Notifier | None = None
         self._connect = connect
         self._queries = queries
@@ -80,12 +81,12 @@ class Pool:
         while len(self._born) < self._settings.pool_min:
             self.give(await self._wait(self._loop.create_future()))
 
-    def committed(self, stages: Iterable[int] = ()) -> None:
+    def committed(self, stages: Collection[int] | None = None) -> None:
         """To be called after each commit that others may watch; where jobs came to, if known."""
         if self.on_commit is not None:
-            self.on_commit()
+            self.on_commit(stages)
         if self.notifier is not None:
-            self.notifier.tell(stages)
+            self.notifier.tell(stages or ())
 
     def try_take(self) -> Connection | None:
         """An idle connection, if there is one and nobody waits for it."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from functools import partial
 
+from pandora_db.drivers.base import OnNews
+from pandora_db.drivers.sqlite.hop import Begun
 from pandora_db.drivers.sqlite.inotify import Writes
+from pandora_db.drivers.sqlite.lane import Lane
 from pandora_db.drivers.sqlite.neighbours import Neighbours
-from pandora_db.errors import PandoraDbError
 
 _SURE = 0.25  # seconds between two questions to SQLite itself, whatever the file tells
 _GLANCE = 0.025  # seconds between two looks at the WAL file, where its writes are not told
@@ -19,34 +20,30 @@ _LIKELY_OURS = 0.02  # seconds to the first question, if this process writes too
 
 
 class SqliteBell:
-    """Commits of this process ring by themselves; `PRAGMA data_version` tells of all others.
+    """Commits of this process tell of themselves; `PRAGMA data_version` tells of all others.
 
-    Asking is a hop into the reader's thread, so it is done when the WAL file was written to, which
-    Linux tells and its time and size show elsewhere. What was written counts a moment later, when
-    it is on disk: the question is asked again, and ever more seldom, until the answer is another.
+    The writer is asked, whose own commits do not change the answer. Asking is a hop into its
+    thread, so it is done when the WAL file was written to, which Linux tells and its time and size
+    show elsewhere. What was written counts a moment later, when it is on disk: the question is
+    asked again, and ever more seldom, until the answer is another.
     """
 
     def __init__(
-        self,
-        path: str | None,
-        neighbours: Neighbours,
-        in_reader: Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]],
-        writing: Callable[[], bool],
-        ring: Callable[[], None],
+        self, path: str | None, neighbours: Neighbours, writer: Lane, on_news: OnNews
     ) -> None:
-        self._in_reader = in_reader
-        self._writing = writing
-        self._ring = ring
+        self._writer = writer
+        self._ring = partial(on_news, None)
         self._loop = asyncio.get_running_loop()
         self._version: object = None
         self._pause = _SURE
         self._alert = False  # something was written, and has not shown yet
         self._again = False  # and more was written meanwhile
+        self._turns = 0  # of the writer, when it was looked at last
         self._timer: asyncio.TimerHandle | None = None
         self._glance: asyncio.TimerHandle | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = False
         self._closed = path is None  # in memory there is nobody else
-        self._leave = neighbours.join(ring)
+        self._leave = neighbours.join(on_news)
         self._wal = f"{path}-wal"
         self._written = self._file()
         self._writes = None if self._closed else Writes.to(self._wal, self._noticed)
@@ -58,7 +55,7 @@ class SqliteBell:
         """See `Bell.looked`; what is found makes no difference here."""
 
     async def close(self) -> None:
-        """See `Bell.close`."""
+        """See `Bell.close`; an answer that is under way is no longer heard."""
         self._closed = True
         self._leave()
         if self._writes is not None:
@@ -66,22 +63,24 @@ class SqliteBell:
         for timer in (self._timer, self._glance):
             if timer is not None:
                 timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
 
     def _noticed(self) -> None:
         """The file was written to."""
-        self._again = self._alert or self._asking is not None
-        if self._alert:
-            return
+        ours = self._was_likely_ours()
+        hurried = self._alert and self._pause < _LIKELY_OURS
+        self._again = self._alert or self._asking
         self._alert = True
-        self._pause = _FIRST
-        if self._writing():  # it may be our own commit, whose end rings by itself
+        if ours and not hurried:  # its end tells of itself
             self._wait(_LIKELY_OURS)
+        elif not hurried:
             self._pause = _FIRST
-        else:
             self._ask()
+
+    def _was_likely_ours(self) -> bool:
+        turns = self._writer.turns
+        ours = self._writer.busy or turns != self._turns
+        self._turns = turns
+        return ours
 
     def _wait(self, pause: float) -> None:
         if self._timer is not None:
@@ -93,25 +92,26 @@ class SqliteBell:
     def _ask(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._asking is None:
-            self._asking = self._loop.create_task(self._compare())
+        if self._asking:
+            return
+        self._asking = True
+        if self._writes is not None:
+            self._writes.listen()  # to what the answer cannot tell of
+        self._writer.hop.post(_version, self._compare)
 
-    async def _compare(self) -> None:
-        changed = False
-        try:
-            with suppress(PandoraDbError):  # it shows at the next look
-                version = await self._in_reader(_version)
-                changed = version != self._version
-                self._version = version
-        finally:
-            self._asking = None
-            pause = min(_GROWTH * self._pause, _SURE)
-            if changed:
-                self._ring()
-                pause = _FIRST if self._again else _SURE
-                self._again = False
-            self._alert = pause < _SURE
-            self._wait(pause)
+    def _compare(self, version: object) -> None:
+        self._asking = False
+        if self._closed:
+            return
+        pause = min(_GROWTH * self._pause, _SURE)
+        # An error shows at the next look.
+        if not isinstance(version, BaseException) and version != self._version:
+            self._version = version
+            self._ring()
+            pause = _FIRST if self._again else _SURE
+            self._again = False
+        self._alert = pause < _SURE
+        self._wait(pause)
 
     def _look_at_file(self) -> None:
         if self._closed:
@@ -130,5 +130,5 @@ class SqliteBell:
         return facts.st_mtime_ns, facts.st_size
 
 
-def _version(connection: sqlite3.Connection) -> object:
+def _version(connection: sqlite3.Connection, _: Begun) -> object:
     return connection.execute("PRAGMA data_version").fetchone()[0]

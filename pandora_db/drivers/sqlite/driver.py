@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pandora_db.drivers.base import (
     REPEATED,
     Args,
     Guard,
+    OnNews,
     Outcome,
     Row,
     Session,
@@ -27,6 +28,7 @@ from pandora_db.drivers.base import (
     outcomes_of,
 )
 from pandora_db.drivers.sqlite.bell import SqliteBell
+from pandora_db.drivers.sqlite.crowd import Call, runs
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.file import prepare
 from pandora_db.drivers.sqlite.health import read_health, wal_reset_race
@@ -192,18 +194,21 @@ class SqliteDriver:
         """See `Driver.pulse`."""
         return SqlitePulse(self._writer.hop, self.queries, self._path)
 
-    def bell(self, ring: Callable[[], None], arrive: Callable[[Iterable[int]], None]) -> SqliteBell:
-        """See `Driver.bell`; a file tells no more than that it was written to."""
-        del arrive
+    def bell(self, on_news: OnNews) -> SqliteBell:
+        """See `Driver.bell`; of another process a file tells only that it was written to."""
         path = None if self._memory else self._path
-        return SqliteBell(path, self._neighbours, self._in_reader, lambda: self._writer.busy, ring)
+        return SqliteBell(path, self._neighbours, self._writer, on_news)
 
-    def _released(self) -> None:
+    def _released(self, calls: Sequence[Call] | None) -> None:
         # The connection of `:memory:` reads too, and a look must not ring for the next one.
         changes = self._writer.hop.changes
-        if changes != self._changes:
-            self._changes = changes
-            self._neighbours.tell()
+        if changes == self._changes:
+            return
+        self._changes = changes
+        if calls is None:
+            self._neighbours.tell(None)
+        elif news := [call for call in calls if call[0].makes_events]:
+            self._neighbours.tell(_arrivals(news))
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""
@@ -295,6 +300,17 @@ def writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
         # that doubled the cost of an insert.
         "temp_store = MEMORY",
     )
+
+
+def _arrivals(calls: Sequence[Call]) -> set[int] | None:
+    """The stages that jobs came to, if all calls say so."""
+    stages: set[int] = set()
+    for query, alike in runs(calls):
+        came = query.arrivals(alike)
+        if came is None:
+            return None
+        stages |= came
+    return stages
 
 
 def _first(rows: list[Any]) -> Row | None:

@@ -1,26 +1,38 @@
-"""Linux tells of every write to a file; elsewhere one has to look."""
+"""Linux tells of writes to a file; elsewhere one has to look."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-_MODIFY = 0x2  # IN_MODIFY
-_ROOM = 4096
+if TYPE_CHECKING:
+    import ctypes
+
+_MODIFY, _ONCE = 0x2, 0x80000000  # IN_MODIFY, IN_ONESHOT
+_EVENT = struct.Struct("iIII")  # a watch on a file sends no name behind it
+_ROOM = 256 * _EVENT.size
 
 
 class Writes:
-    """Calls `call` soon after each write to the file, by whichever process of this machine."""
+    """Calls `call` soon after the first write to the file since `listen`, by whichever process.
 
-    def __init__(self, handle: int, call: Callable[[], None]) -> None:
+    After the first alone: a commit makes some dozens, and each would wake the event loop, just when
+    the thread that writes wants the interpreter back.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, handle: int, path: str, call: Callable[[], None]
+    ) -> None:
+        self._library = library
         self._handle = handle
+        self._path = os.fsencode(path)
         self._call = call
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(handle, self._read)
 
     @classmethod
     def to(cls, path: str, call: Callable[[], None]) -> Self | None:
@@ -36,13 +48,20 @@ class Writes:
             return None
         if handle < 0:  # the user has too many
             return None
+        writes = cls(library, handle, path, call)
         try:
-            if library.inotify_add_watch(handle, os.fsencode(path), _MODIFY) >= 0:
-                return cls(handle, call)
+            if writes.listen():
+                writes._loop.add_reader(handle, writes._read)
+                return writes
         except (NotImplementedError, OSError):  # a loop that cannot wait for files
             pass
         os.close(handle)
         return None
+
+    def listen(self) -> bool:
+        """Call at the next write; whether that can be."""
+        mask = _MODIFY | _ONCE
+        return bool(self._library.inotify_add_watch(self._handle, self._path, mask) >= 0)
 
     def close(self) -> None:
         """Call no more."""
@@ -50,6 +69,9 @@ class Writes:
         os.close(self._handle)
 
     def _read(self) -> None:
+        events = b""
         with suppress(BlockingIOError):
-            os.read(self._handle, _ROOM)
-        self._call()
+            events = os.read(self._handle, _ROOM)
+        # The end of the watch is told as well.
+        if any(mask & _MODIFY for _, mask, _, _ in _EVENT.iter_unpack(events)):
+            self._call()

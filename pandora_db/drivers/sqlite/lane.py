@@ -40,11 +40,18 @@ class _Waiting:
 
 
 class Lane:
-    """The queue in front of one connection."""
+    """The queue in front of one connection.
+
+    Attributes:
+        hop: the connection.
+        on_release: called after each flight, with its calls, and after each transaction, with None.
+        turns: how many flights and transactions have begun.
+    """
 
     def __init__(self, hop: Hop, fly: Flight, settings: Settings, path: str) -> None:
         self.hop = hop
-        self.on_release: Callable[[], None] | None = None  # after each flight and transaction
+        self.on_release: Callable[[Sequence[Call] | None], None] | None = None
+        self.turns = 0
         self._fly = fly
         self._settings = settings
         self._path = path
@@ -152,6 +159,7 @@ class Lane:
                 continue  # withdrawn
             if head.call is None:
                 self._busy = True
+                self.turns += 1
                 head.future.set_result(None)
                 break
             batch.append(head)
@@ -163,6 +171,7 @@ class Lane:
 
     def _take_off(self, batch: list[_Waiting]) -> None:
         self._busy = True
+        self.turns += 1
         self._crowd = len(batch) > 1
         calls = [waiting.call for waiting in batch if waiting.call is not None]
         alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
@@ -191,12 +200,12 @@ class Lane:
                 ours = translate(result, self._path)
                 ours.__cause__ = result
                 waiting.future.set_exception(ours)
-        self._release()
+        self._release([waiting.call for waiting in batch if waiting.call is not None])
 
-    def _release(self) -> None:
+    def _release(self, calls: Sequence[Call] | None = None) -> None:
         self._busy = False
         if self.on_release is not None:
-            self.on_release()
+            self.on_release(calls)
         if self._queue:
             self._schedule()
         else:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TypeAlias
 
-_Ring: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
+from pandora_db.drivers.base import OnNews
 
-_rings: dict[tuple[int, ...], tuple[_Ring, ...]] = {}
+_Ear: TypeAlias = tuple[asyncio.AbstractEventLoop, OnNews]
+
+_ears: dict[tuple[int, ...], tuple[_Ear, ...]] = {}
 _changing = threading.Lock()  # handles may live in several threads, each with its own event loop
 
 
@@ -25,27 +27,27 @@ class Neighbours:
             facts = os.stat(path)  # noqa: PTH116 - once for each handle
             self._key = (os.getpid(), facts.st_dev, facts.st_ino)
 
-    def join(self, ring: Callable[[], None]) -> Callable[[], None]:
-        """Have `ring` called in this event loop after each commit, until undone."""
-        mine = (asyncio.get_running_loop(), ring)
+    def join(self, on_news: OnNews) -> Callable[[], None]:
+        """Have `on_news` called in this event loop after each commit, until undone."""
+        mine = (asyncio.get_running_loop(), on_news)
 
         def leave() -> None:
             with _changing:
-                left = tuple(one for one in _rings.get(self._key, ()) if one is not mine)
+                left = tuple(one for one in _ears.get(self._key, ()) if one is not mine)
                 if left:
-                    _rings[self._key] = left
+                    _ears[self._key] = left
                 else:
-                    _rings.pop(self._key, None)
+                    _ears.pop(self._key, None)
 
         with _changing:
-            _rings[self._key] = (*_rings.get(self._key, ()), mine)
+            _ears[self._key] = (*_ears.get(self._key, ()), mine)
         return leave
 
-    def tell(self) -> None:
-        """There was a commit."""
-        for loop, ring in _rings.get(self._key, ()):
+    def tell(self, stages: Collection[int] | None) -> None:
+        """There was a commit; see `OnNews`."""
+        for loop, on_news in _ears.get(self._key, ()):
             if loop is asyncio.get_running_loop():
-                ring()
+                on_news(stages)
             else:
                 with suppress(RuntimeError):  # it was closed with its handle forgotten
-                    loop.call_soon_threadsafe(ring)
+                    loop.call_soon_threadsafe(on_news, stages)
