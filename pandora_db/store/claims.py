@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from pandora_db.codecs.claim import (
     claim_filters,
     waiting_before,
 )
-from pandora_db.drivers.base import Row, Session
+from pandora_db.drivers.base import Row, Unit
 from pandora_db.errors import InvalidInput, NotFound, OutcomeUnknown, PandoraDbError
 from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
@@ -130,7 +130,10 @@ class Claims(ClaimEnds):
         call = operation(operation_id)
         args |= self._terms(end, lease, call) | {"stage": start.value}
         query = _Query(args, flags, wanted, end, call.repeated)
-        taking = self._take(query) if within is None else self._take_within(query, within)
+        if within is not None:
+            taking = self._take_within(query, within)
+        else:
+            taking = self._take_once(query) if query.repeated else self._take(query)
         return [*await self._leases.unless_cancelled(taking, self._give_back)]
 
     async def claim_job(
@@ -159,7 +162,8 @@ class Claims(ClaimEnds):
         call = operation(operation_id)
         stages = [one.value for one in waiting_before(end)]
         args = self._terms(end, lease, call) | {"job_ids": [job_id], "stages": stages}
-        taking = self._take_ids(_Query(args, frozenset(), 1, end, call.repeated))
+        query = _Query(args, frozenset(), 1, end, call.repeated)
+        taking = self._take_once(query) if query.repeated else self._take_ids(query)
         claims = await self._leases.unless_cancelled(taking, self._give_back)
         if claims:
             return claims[0]
@@ -212,8 +216,6 @@ class Claims(ClaimEnds):
         }
 
     async def _take(self, query: _Query) -> list[HeldClaim]:
-        if (found := await self._taken_before(self._session, query)) is not None:
-            return found
         loop = asyncio.get_running_loop()
         cursor = self._leases.cursor(query.key)
         last: JobRow | None = None
@@ -258,11 +260,15 @@ class Claims(ClaimEnds):
         await self._session.read("find_candidates", args, query.when(place))
         return loop.time() - began
 
-    async def _taken_before(self, session: Session, query: _Query) -> list[HeldClaim] | None:
-        """What an earlier call with this operation id took, as far as it still counts."""
+    async def _taken_before(self, unit: Unit, query: _Query) -> list[HeldClaim] | None:
+        """What an earlier call with this operation id took, as far as it still counts.
+
+        That call may still be under way, at another handle: the later of the two waits for it.
+        """
         if not query.repeated:
             return None
-        found = await session.read("find_claims", query.args)
+        await unit.read("lock_operation", query.args)
+        found = await unit.read("find_claims", query.args)
         wanted = query.args.get("job_ids")
         if wanted is not None and any(row[0] not in wanted for row in found):
             raise InvalidInput(
@@ -272,30 +278,47 @@ class Claims(ClaimEnds):
             )
         return self._claims(found, query) if found else None
 
+    async def _take_once(self, query: _Query) -> list[HeldClaim]:
+        """Take what is wanted, unless an earlier call with this operation id took something."""
+        async with self._taking(query) as unit:
+            if (found := await self._taken_before(unit, query)) is not None:
+                return found
+            if "job_ids" in query.args:
+                rows = await unit.take("claim_by_ids", query.args)
+            else:
+                args = query.begin(None) | {"limit": query.limit}
+                rows = await unit.take("claim_jobs", args, query.when(None) | _up_to(query.limit))
+        return self._claims(rows, query)
+
+    @asynccontextmanager
+    async def _taking(self, query: _Query) -> AsyncGenerator[Unit, None]:
+        """A transaction; when nobody knows whether it was committed, the error names the call."""
+        try:
+            async with self._session.unit() as unit:
+                yield unit
+        except OutcomeUnknown as error:
+            what = "claim_job" if "job_ids" in query.args else "claim_jobs"
+            raise OutcomeUnknown(UUID(query.args["operation_id"]), what) from error.__cause__
+
     async def _take_ids(self, query: _Query) -> list[HeldClaim]:
-        if (found := await self._taken_before(self._session, query)) is not None:
-            return found
         rows = await self._session.take("claim_by_ids", query.args, found_by="find_claims")
         return self._claims(rows, query)
 
     async def _take_within(self, query: _Query, limits: Limits) -> list[HeldClaim]:
         """One claim of the stage after the other, so that what was counted still holds."""
         args = query.args
-        try:
-            async with self._session.unit() as unit:
-                if (found := await self._taken_before(unit, query)) is not None:
-                    return found
-                await unit.read("lock_claims", args)
-                chosen = await choose_within(unit, args, query.flags, query.limit, limits)
-                if not chosen:
-                    return []
-                rows = await unit.take(
-                    "claim_by_ids",
-                    args | {"job_ids": chosen, "stages": [args["stage"]]},
-                    frozenset({"skip_locked"}),
-                )
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(UUID(args["operation_id"]), "claim_jobs") from error.__cause__
+        async with self._taking(query) as unit:
+            if (found := await self._taken_before(unit, query)) is not None:
+                return found
+            await unit.read("lock_claims", args)
+            chosen = await choose_within(unit, args, query.flags, query.limit, limits)
+            if not chosen:
+                return []
+            rows = await unit.take(
+                "claim_by_ids",
+                args | {"job_ids": chosen, "stages": [args["stage"]]},
+                frozenset({"skip_locked"}),
+            )
         return self._claims(rows, query)
 
     def _claims(self, rows: Sequence[Row], query: _Query) -> list[HeldClaim]:

@@ -74,6 +74,10 @@ WHERE ready = :into::smallint AND NOT archived AND lease_token IS NOT NULL
 -- name: lock_claims :one
 SELECT pg_advisory_xact_lock(hashtext('{schema}.jobs claims'), :into::integer) IS NULL
 
+-- Claims with one operation id go one after the other.
+-- name: lock_operation :one
+SELECT pg_advisory_xact_lock(hashtextextended('{schema}.jobs ' || :operation_id::text, 0)) IS NULL
+
 -- fragment: limited_by
 coalesce(author_id::text, author), guild_id, concurrency_key
 

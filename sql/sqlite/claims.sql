@@ -67,6 +67,9 @@ WHERE ready = :into AND NOT archived AND lease_token IS NOT NULL
 -- name: lock_claims :one
 SELECT :into IS NULL
 
+-- name: lock_operation :one
+SELECT :operation_id IS NULL
+
 -- fragment: limited_by
 coalesce(CAST(author_id AS TEXT), author), guild_id, concurrency_key
 

@@ -393,6 +393,33 @@ async def test_claim_jobs_is_repeated_by_its_operation(db: JobDb) -> None:
     assert await db.stage_counts() == {Stage.QUEUED: 3, Stage.DOWNLOADING: 2}
 
 
+@pytest.mark.parametrize("within", [None, Limits(stage=1_000)], ids=["free", "limited"])
+async def test_a_claim_repeated_in_two_handles_at_once_is_made_once(
+    db: JobDb, db_url: str, within: Limits | None
+) -> None:
+    rounds = 10
+    ids = await db.insert_jobs(make_job() for _ in range(6 * rounds))
+    async with JobDb.open(db_url, sweep=None) as other:
+        for number in range(rounds):
+            call, job_id = uuid4(), ids[-1 - number]
+            many = [
+                one.claim_jobs(**DOWNLOAD, limit=2, limits=within, operation_id=call)
+                for one in (db, other) * 3
+            ]
+            tokens = [sorted(one.token for one in claims) for claims in await asyncio.gather(*many)]
+            assert tokens == tokens[:1] * 6
+
+            call = uuid4()
+            one_job = [
+                one.claim_job(job_id, into=Stage.DOWNLOADING, operation_id=call)
+                for one in (db, other) * 3
+            ]
+            claims = await asyncio.gather(*one_job)
+            assert {claim and claim.job_id for claim in claims} == {job_id}
+
+    assert (await db.stage_counts())[Stage.DOWNLOADING] == 3 * rounds
+
+
 async def test_a_repeated_claim_never_gets_what_somebody_else_has_claimed_since(
     db: JobDb, db_url: str
 ) -> None:
