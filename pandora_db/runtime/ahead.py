@@ -18,6 +18,8 @@ _LEAST, _MOST = 2, 4  # for each hand
 _PATIENCE = 0.5
 """Seconds that a job waits here at most; then it is given back, for others to take."""
 _WEIGHT = 0.2
+_WARY = 60.0
+"""Seconds without claims ahead after one of a job that may not be kept waiting."""
 
 
 class Ahead:
@@ -36,6 +38,7 @@ class Ahead:
         self._giving: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._took = float("inf")
+        self._wary_until = 0.0  # loop time
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -48,7 +51,7 @@ class Ahead:
     @property
     def room(self) -> int:
         """How many more could be claimed ahead; in batches, since a claim is a call."""
-        if self._took >= _SHORT:
+        if self._took >= _SHORT or asyncio.get_running_loop().time() < self._wary_until:
             return 0
         stock = _STOCK / self._took if self._took > 0 else _MOST
         most = self._hands * min(max(int(stock), _LEAST), _MOST)
@@ -73,6 +76,18 @@ class Ahead:
             if not claim.lost:
                 return claim
         return None
+
+    def part_with(self, last: Callable[[Claim], bool]) -> None:
+        """Give back those of jobs that may not wait here, and claim none ahead for a while."""
+        if not any(last(claim) for _, claim in self._claims):
+            return
+        claims, self._claims = self._claims, deque()
+        for came, claim in claims:
+            if last(claim):
+                self._return(claim)
+            else:
+                self._claims.append((came, claim))
+        self._wary_until = asyncio.get_running_loop().time() + _WARY
 
     @property
     def giving(self) -> list[asyncio.Task[None]]:
@@ -103,6 +118,9 @@ class Ahead:
         self._took = float("inf")
         while self._claims:
             _, claim = self._claims.popleft()
-            giving = asyncio.ensure_future(self._give_back(claim))
-            self._giving.add(giving)
-            giving.add_done_callback(self._giving.discard)
+            self._return(claim)
+
+    def _return(self, claim: Claim) -> None:
+        giving = asyncio.ensure_future(self._give_back(claim))
+        self._giving.add(giving)
+        giving.add_done_callback(self._giving.discard)

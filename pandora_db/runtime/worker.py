@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import replace
 from itertools import chain
@@ -74,6 +75,7 @@ class Worker:
         # What waits counts against limits; lost with its worker, it has used up an attempt.
         none_ahead = work.limits is not None or not work.resumable or work.once
         self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
+        self._fatal: set[StageCode | int | str | None] = set()  # where a lost worker is the end
         self._left: set[asyncio.Task[object]] = set()
         self._news: list[bool] = []  # for the next turn: of each end, whether its job was done
         self._loop: asyncio.Task[None] | None = None
@@ -193,6 +195,9 @@ class Worker:
             giving.cancel()
 
     async def _run(self, seeker: Seeker) -> None:
+        with suppress(PandoraDbError):  # the first claim meets it too, and says so
+            policies = await self._db.get_recovery_policies()
+            self._fatal = {scope for scope, action in policies.items() if action == "fail"}
         while not self._stopping:
             self.bell.answer()
             self._found_nothing = False
@@ -221,6 +226,7 @@ class Worker:
                 self._ahead.close()
                 return
             self._begin_ahead()
+            self._ahead.part_with(self._may_not_wait)
             self._hands.pass_on()
             if claims:
                 self.bell.found()
@@ -266,6 +272,12 @@ class Worker:
             if claim is None:
                 return
             self.attempts.add(Attempt(self._post, claim, Hand(self._hands)))
+
+    def _may_not_wait(self, claim: Claim) -> bool:
+        """Whether the job would fail, without having begun, if this process were lost now."""
+        job = claim.job
+        most = job.max_attempts or self._db.settings.max_attempts
+        return job.attempt >= most or not self._fatal.isdisjoint((self.work.working, job.name))
 
     async def _give_back(self, claim: Claim) -> None:
         try:

@@ -169,6 +169,29 @@ async def test_what_may_be_begun_once_only_is_not_claimed_ahead(db: JobDb) -> No
     assert most <= 4  # two hands, and as many whose ends are being written
 
 
+@pytest.mark.parametrize("by", ["attempts", "stage", "name"])
+async def test_a_job_that_would_fail_with_its_worker_does_not_wait_for_a_hand(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setattr(ahead, "_PATIENCE", 60.0)
+    long = {"attempts": make_job(max_attempts=1), "name": make_job(name="film")}.get(by, make_job())
+    if by == "stage":
+        await db.set_recovery_policy("fail", stage=Stage.DOWNLOADING)
+    if by == "name":
+        await db.set_recovery_policy("fail", name="film")
+    short = await db.insert_jobs([make_job(priority=1) for _ in range(SHORT)])
+    await db.insert_jobs([long] * 12)
+    shop = Shop()
+    async with shop.pipeline.running(db):
+        await wait_until(lambda: len(shop.begun) == SHORT + 2)
+        await wait_until(lambda: at_work_is(db, 2))
+        unbegun = [row for row in await db.get_active_jobs() if row.job_id not in shop.begun]
+        shop.go.set()
+
+    assert [row.attempt for row in unbegun] == [0] * 10
+    assert set(short) <= set(shop.begun)
+
+
 async def test_a_claim_that_is_under_way_at_the_end_is_given_back(db: JobDb) -> None:
     pipeline = Pipeline()
 

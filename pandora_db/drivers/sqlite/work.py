@@ -157,8 +157,9 @@ class Worker:
                     self.rivals.look(connection)
                 results = self._run_all(connection, cursor, calls) if together else None
                 if results is None:  # each by itself, which tells whose it was
-                    results = [self.run_alone(connection, query, args) for query, args in calls]
-                cursor.execute("COMMIT")
+                    results = self._run_each(connection, calls)
+                if connection.in_transaction:
+                    cursor.execute("COMMIT")
             except BaseException:
                 _rollback(connection)
                 raise
@@ -214,6 +215,28 @@ class Worker:
             else:
                 results += [self.run(cursor, query, args) for args in alike]
         return results
+
+    def _run_each(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
+        """All calls in the open transaction, or, where one takes it along, each in its own."""
+        try:
+            return [self.run_alone(connection, query, args) for query, args in calls]
+        except REFUSED as error:  # by RAISE(ROLLBACK) in a trigger of another program
+            if connection.in_transaction or _code(error) not in _A_CALLS_FAULT:
+                raise
+        return [self._commit_alone(connection, query, args) for query, args in calls]
+
+    def _commit_alone(
+        self, connection: sqlite3.Connection, query: Query, args: Mapping[str, Any]
+    ) -> Result:
+        with closing(plain_cursor(connection)) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                rows = self.run(cursor, query, args)
+                cursor.execute("COMMIT")
+            except REFUSED as error:
+                _rollback(connection)
+                return error
+            return rows
 
     def run_alone(
         self, connection: sqlite3.Connection, query: Query, args: Mapping[str, Any]
