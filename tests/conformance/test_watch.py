@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -223,6 +223,37 @@ async def test_work_is_told_at_its_stages_only(db: JobDb) -> None:
 
     seeker.end()
     await wait_until(lambda: db._lookout._task is not None and db._lookout._task.done())
+
+
+async def test_where_jobs_come_to_by_the_handle_itself_is_told_without_a_look(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+    seeker = internals(db).lookout.seek([Stage.QUEUED], told.set)
+    async with asyncio.timeout(5):
+        await told.wait()
+    looks = 0
+    driver = internals(db).driver
+    read = driver.read
+
+    async def counted(name: str, *args: Any) -> Any:
+        nonlocal looks
+        looks += name.startswith("watch_")
+        return await read(name, *args)
+
+    monkeypatch.setattr(driver, "read", counted)
+    for _ in range(50):
+        told.clear()
+        await db.insert_job(make_job())
+        assert told.is_set()
+    for claim in await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=50):
+        await db.finish_job(claim, Stage.DOWNLOADED)
+
+    assert looks < 50  # PostgreSQL is looked at as time goes by
+    async with db.watch() as watch:  # begins now, and not where the last look was
+        job_id = await db.insert_job(make_job())
+        assert [event.job_id for event in await take(watch, 1)] == [job_id]
+    seeker.end()
 
 
 async def test_nothing_runs_while_nobody_watches(db: JobDb) -> None:

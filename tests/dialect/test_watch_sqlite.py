@@ -15,6 +15,7 @@ from pandora_db import JobDb
 from pandora_db.drivers.sqlite import bell
 from pandora_db.drivers.sqlite.inotify import Writes
 from pandora_db.testing import make_job
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pandora_db import Watch
@@ -108,6 +109,36 @@ async def test_other_processes_are_heard(
         await insert_elsewhere(path, 5)
 
         assert len(await take(watch, 5)) == 5
+
+
+async def test_another_process_is_heard_while_this_one_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell, "_SURE", NEVER)
+    theirs: set[int] = set()
+    async with JobDb.open(path, sweep=None) as db, JobDb.open(path, sweep=None) as watcher:
+        found: set[int] = set()
+        mine: set[int] = set()
+
+        async def listen() -> None:
+            async for event in watcher.watch():
+                found.add(event.job_id)
+
+        async def write() -> None:
+            while True:
+                mine.add(await db.insert_job(make_job()))
+                await asyncio.sleep(0.005)
+
+        tasks = [asyncio.ensure_future(listen()), asyncio.ensure_future(write())]
+        await wait_until(lambda: bool(mine & found))
+        await insert_elsewhere(path, 20)
+        tasks[1].cancel()
+        await asyncio.wait(tasks[1:])
+        theirs = {row.job_id for row in await db.get_active_jobs()} - mine
+        await wait_until(lambda: theirs <= found)
+        tasks[0].cancel()
+
+    assert len(theirs) >= 20
 
 
 async def test_no_commit_of_another_process_hides_behind_another(path: Path) -> None:

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -28,6 +27,7 @@ from pandora_db.drivers.base import (
     outcomes_of,
 )
 from pandora_db.drivers.postgres.bell import PostgresBell
+from pandora_db.drivers.postgres.commits import Commits
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.postgres.health import read_health
 from pandora_db.drivers.postgres.lane import Lane
@@ -74,6 +74,7 @@ class PostgresDriver:
         """
         settings = self._settings
         self._pool = Pool(self._connect, self.queries, settings, self._target)
+        self._commits = Commits(self._pool, self.queries, settings)
         if settings.notify:
             self._notifier = Notifier(self._pool, self.queries, settings.schema)
             self._pool.notifier = self._notifier
@@ -329,69 +330,22 @@ class PostgresDriver:
                 try:
                     with self.guard.inside():
                         yield transaction
-                    failure, number, server = await finish(self._commit(transaction))
+                    doubt = await finish(self._commits.commit(transaction))
                 except BaseException:
                     if not transaction.committed:
                         await finish(transaction.roll_back())
                     raise
                 finally:
                     transaction.over = True
-                if failure is not None and number is not None:
+                if doubt is not None:
                     self._pool.discard(connection)
                     try:
-                        await self._find_commit(number, server, connection, failure)
+                        await self._commits.settle(doubt, connection)
                     except ConnectionFailed:
                         transaction.committed = False
                         raise
                 transaction.committed = True
                 return
-
-    async def _commit(
-        self, transaction: PostgresTransaction
-    ) -> tuple[ConnectionFailed | None, str | None, datetime]:
-        """Commit; when the answer is lost: why, and the number and server to ask after it by."""
-        # Asked beforehand; a transaction that wrote nothing has no number.
-        ((number, server),) = await transaction.read("current_transaction", {})
-        try:
-            await transaction.run("COMMIT")
-        except ConnectionFailed as error:
-            transaction.committed = None
-            return error, number, server
-        finally:
-            if number is not None:
-                self._pool.committed()
-        transaction.committed = True
-        return None, number, server
-
-    async def _find_commit(
-        self,
-        number: str,
-        server: datetime,
-        lost: asyncpg.Connection[asyncpg.Record],
-        failure: ConnectionFailed,
-    ) -> None:
-        query = self.queries.get("transaction_status")
-        values = query.statements[0].bind({"transaction": number})
-        deadline = asyncio.get_running_loop().time() + self._settings.outcome_timeout
-        while asyncio.get_running_loop().time() < deadline:
-            status: object = "in progress"
-            started: object = server
-            try:
-                async with asyncio.timeout_at(deadline), self._pool.connection() as connection:
-                    await self._pool.wait_for_end_of(lost, connection)
-                    status, started = await _one(connection, query.text, values)
-            except asyncpg.InvalidParameterValueError:  # a crash took the number back: never done
-                raise failure from None
-            except (*LOST, ConnectionFailed, PoolTimeout):
-                pass  # the server is away
-            if status == "committed" and started == server:
-                return
-            if status == "aborted":
-                raise failure
-            if status in {"committed", None}:
-                break
-            await asyncio.sleep(0.05)
-        raise OutcomeUnknown(None, "the transaction") from failure
 
     def bind(self, connection: object) -> Session:
         """See `Driver.bind`."""
@@ -434,13 +388,6 @@ class _Lost(Exception):
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         super().__init__()
         self.connection = connection
-
-
-async def _one(
-    connection: asyncpg.Connection[asyncpg.Record], text: str, values: tuple[Any, ...]
-) -> tuple[object, object]:
-    (row,) = await connection.fetch(text, *values)
-    return row[0], row[1]
 
 
 def _milliseconds(seconds: float) -> str:
