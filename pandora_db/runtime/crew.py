@@ -17,6 +17,7 @@ from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.retention import Retention
 from pandora_db.runtime.worker import Worker
+from pandora_db.services.recovered import tell_recovered
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
@@ -115,8 +116,7 @@ class Crew:
             try:
                 waits = "waiting until their leases are renewed or run out"
                 if await self._count_elsewhere(waits):
-                    for job in (await self.db.recover(wait=_LONGEST)).jobs:
-                        log.warning("recovered %s", job)
+                    tell_recovered((await self.db.recover(wait=_LONGEST)).jobs)
             except HandleClosed:
                 return
             except PandoraDbError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pandora_db.errors import PandoraDbError, SchemaMissing
 from pandora_db.services.outage import Outage
+from pandora_db.services.recovered import tell_recovered
 
 if TYPE_CHECKING:
     from pandora_db.store.recovery import Recovery
@@ -58,6 +59,4 @@ class Sweeper:
     async def _sweep(self) -> None:
         if not await self._store.has_lapsed():
             return
-        report = await self._store.recover()
-        for job in report.jobs:
-            log.warning("recovered %s", job)
+        tell_recovered((await self._store.recover()).jobs)

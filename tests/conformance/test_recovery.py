@@ -225,6 +225,21 @@ async def test_the_sweep_recovers_by_itself(
     assert raw("SELECT ready FROM jobs") == [(Stage.DOWNLOADED,)]
 
 
+async def test_the_jobs_of_a_worker_that_held_many_are_told_of_together(
+    db_url: str, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with JobDb.open(db_url, sweep=None) as db:
+        await db.insert_jobs(make_job(max_attempts=1 + (n > 4)) for n in range(50))
+        await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=50)
+        raw(EXPIRE)
+        with caplog.at_level(logging.WARNING, "pandora_db"):
+            async with JobDb.open(db_url, sweep=0.1):
+                await wait_until(lambda: "recovered" in caplog.text)
+
+    told = [line for line in caplog.messages if "recovered" in line]
+    assert told == [f"recovered 50 jobs of {db.owner}: 5 failed, 45 requeued"]
+
+
 async def test_the_heartbeat_renews_what_is_held(db_url: str, raw: Raw) -> None:
     async with JobDb.open(db_url, lease=0.5, heartbeat=0.1, sweep=0.1) as db:
         claims = [await claimed(db) for _ in range(3)]
