@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = Sequence[Any]
 Args = Mapping[str, Any]
-Outcome = Row | PandoraDbError | None
+Written = Row | PandoraDbError | None
 """What became of one write among many: its row, None when it changed nothing, or its error."""
 OnNews = Callable[[Collection[int] | None], None]
 """Told of a commit: jobs came to these stages, and no more happened; or None knows what did."""
@@ -70,7 +70,7 @@ class Session(Protocol):
         """
         ...
 
-    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Written]:
         """Run many operations of a `:batch` query side by side, each with an outcome of its own.
 
         `key` names the argument that is the key of each. Raises only what refuses them all.
@@ -198,7 +198,7 @@ class Migrator(Unit, Protocol):
 
 async def write_in_turn(
     session: Session, name: str, args: Sequence[Args], key: str
-) -> list[Outcome]:
+) -> list[Written]:
     """`Session.write_each` inside a transaction, which does one thing after the other.
 
     An error is raised: it may have spoilt the whole transaction, which must not be committed then.

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from pandora_db.models.checks import counted
 from pandora_db.models.event import stage_name
 
-Outcome = Literal["requeued", "failed", "cancelled"]
+RecoveryOutcome = Literal["requeued", "failed", "cancelled"]
 
 
 class RecoveredJob(NamedTuple):
@@ -24,7 +24,7 @@ class RecoveredJob(NamedTuple):
 
     job_id: int
     stage: int
-    outcome: Outcome
+    outcome: RecoveryOutcome
     attempt: int
     owner: str | None
 
@@ -63,7 +63,7 @@ class RecoveryReport:
         """Ids of the jobs whose cancellation had been asked for."""
         return self._with("cancelled")
 
-    def _with(self, outcome: Outcome) -> tuple[int, ...]:
+    def _with(self, outcome: RecoveryOutcome) -> tuple[int, ...]:
         return tuple(job.job_id for job in self.jobs if job.outcome == outcome)
 
     def __str__(self) -> str:

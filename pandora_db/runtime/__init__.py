@@ -2,7 +2,7 @@
 
     pipeline.stage ─ Work ─┐
                            Crew ─ Worker (one for each stage) ─ Attempt (one for each claim)
-                                    │ Bell: when to look          │ JobContext ─ the handler
+                                    │ Wake: when to look          │ JobContext ─ the handler
                                     └ claim_jobs, finish_jobs     └ endings: what its outcome means
 
 Nothing here is imported by `import pandora_db`.

@@ -72,7 +72,7 @@ class Crew:
         for worker in self.workers:
             # Polling goes on beside it.
             lookout = internals(self.db).lookout
-            worker.start(lookout.seek([worker.work.waiting], worker.bell.ring), dirs)
+            worker.start(lookout.seek([worker.work.waiting], worker.wake.ring), dirs)
         self._requests.start()
         if self._retention is not None:
             self._retention.start()
@@ -89,7 +89,7 @@ class Crew:
     def ring(self) -> None:
         """Have every worker look for jobs now: some were inserted."""
         for worker in self.workers:
-            worker.bell.ring()
+            worker.wake.ring()
 
     async def hear(self, job_id: int) -> None:
         """Have what was asked of a job reach its handler now, if that is at work here."""
@@ -191,4 +191,4 @@ class Crew:
         """A job came to wait at `stage`."""
         for worker in self.workers:
             if worker.work.waiting == stage:
-                worker.bell.ring()
+                worker.wake.ring()

@@ -9,10 +9,10 @@ _FIRST = 0.05
 _GROWTH = 1.5
 
 
-class Bell:
+class Wake:
     """What a worker sleeps on.
 
-    Rung when a job may have become claimable; polling is the truth, the bell a hint. Each look that
+    Rung when a job may have become claimable; polling is the truth, a ring a hint. Each look that
     finds nothing makes the pause longer, up to `most` seconds.
     """
 

@@ -17,7 +17,7 @@ from pandora_db.runtime.attempt import Attempt, Post
 from pandora_db.runtime.endings import LEFT, end_claim, finish_claims
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
-from pandora_db.runtime.wake import Bell
+from pandora_db.runtime.wake import Wake
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
@@ -51,7 +51,7 @@ class Worker:
 
     Attributes:
         work: the stage.
-        bell: what it sleeps on.
+        wake: what it sleeps on.
         attempts: those that are under way.
     """
 
@@ -65,13 +65,13 @@ class Worker:
         on_done: Callable[[StageCode], None],
     ) -> None:
         self.work = work
-        self.bell = Bell(terms.poll)
+        self.wake = Wake(terms.poll)
         self.attempts: set[Attempt] = set()
         self._db = db
         self._terms = terms
         self._on_change = on_change
         self._on_done = on_done
-        self._hands = Hands(work.concurrency, self.bell.ring)
+        self._hands = Hands(work.concurrency, self.wake.ring)
         # What waits counts against limits; lost with its worker, it has used up an attempt.
         none_ahead = work.limits is not None or not work.resumable or work.once
         self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
@@ -91,7 +91,7 @@ class Worker:
         self._writers: dict[asyncio.Task[bool], Sequence[_End]] = {}
 
     def start(self, seeker: Seeker, dirs: DataDirs | None) -> None:
-        """Begin; `seeker` rings the bell when a job comes to wait."""
+        """Begin; `seeker` wakes it when a job comes to wait."""
         self._seeker = seeker
         self._context = copy_context()
         self._post = Post(
@@ -143,7 +143,7 @@ class Worker:
     @property
     def settled(self) -> bool:
         """The same, but for handlers that wait for other jobs."""
-        if not self._found_nothing or self._ahead or self._news or self.bell.rung:
+        if not self._found_nothing or self._ahead or self._news or self.wake.rung:
             return False
         if self._writing:
             return False
@@ -170,7 +170,7 @@ class Worker:
             self._seeker.end()
         for attempt in self.attempts:
             attempt.stop()
-        self.bell.ring()
+        self.wake.ring()
         if self._loop is not None and not self._claiming:
             self._loop.cancel()
             await asyncio.wait([self._loop])
@@ -199,13 +199,13 @@ class Worker:
             policies = await self._db.get_recovery_policies()
             self._fatal = {scope for scope, action in policies.items() if action == "fail"}
         while not self._stopping:
-            self.bell.answer()
+            self.wake.answer()
             self._found_nothing = False
             wanted = self._wanted()
             if wanted <= 0:
                 seeker.rest()
                 self._more = True
-                await self.bell.wait_ring()
+                await self.wake.wait_ring()
                 continue
             try:
                 claims = await self._claim(wanted)
@@ -214,11 +214,11 @@ class Worker:
                 return
             except PandoraDbError as error:
                 self._note_failure(error)
-                await self.bell.wait()
+                await self.wake.wait()
                 continue
             except Exception:
                 log.exception("a worker could not claim jobs")
-                await self.bell.wait()
+                await self.wake.wait()
                 continue
             self._failing = False
             self._ahead.add(claims)
@@ -229,13 +229,13 @@ class Worker:
             self._ahead.part_with(self._may_not_wait)
             self._hands.pass_on()
             if claims:
-                self.bell.found()
+                self.wake.found()
             self._found_nothing = not claims
             self._more = len(claims) == wanted or self.work.limits is not None
             self._on_change()
             if len(claims) < wanted:
                 seeker.seek()
-                await self.bell.wait()
+                await self.wake.wait()
             else:
                 seeker.rest()
 
@@ -285,7 +285,7 @@ class Worker:
         except asyncio.CancelledError:
             claim.lose(LEFT)
             raise
-        self.bell.ring()
+        self.wake.ring()
 
     def _returned(self, attempt: Attempt, outcome: Done) -> None:
         """A handler has returned: its hand goes to the next job while the end is written."""
@@ -305,7 +305,7 @@ class Worker:
         self._start_writer(self._write(ends), ends)
         self._begin_ahead()
         if self._more and self._wanted() > 0:
-            self.bell.ring()
+            self.wake.ring()
 
     def _start_writer(self, writing: Coroutine[Any, Any, bool], ends: Sequence[_End]) -> None:
         writer = asyncio.get_running_loop().create_task(writing)
@@ -367,12 +367,12 @@ class Worker:
             self._on_done(self.work.after)
         # What has not been done may wait again.
         if not all(done) or (self._more and self._wanted() > 0):
-            self.bell.ring()
+            self.wake.ring()
         self._on_change()
 
     def _let_go(self, task: asyncio.Task[object]) -> None:
         self._left.discard(task)
-        self.bell.ring()
+        self.wake.ring()
 
     def _note_failure(self, error: PandoraDbError) -> None:
         if not self._failing:

@@ -20,10 +20,10 @@ from pandora_db.drivers.base import (
     Args,
     Guard,
     OnNews,
-    Outcome,
     Row,
     Session,
     Unit,
+    Written,
     outcomes_of,
 )
 from pandora_db.drivers.postgres.bell import PostgresBell
@@ -212,7 +212,7 @@ class PostgresDriver:
         self.guard.check(name)
         return self._lane(name).call(args, key, repeated=repeated)
 
-    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Written]:
         """See `Session.write_each`."""
         self.guard.check(name)
         return await outcomes_of(await self._lane(name).call_each(args, key))

@@ -21,7 +21,7 @@ from uuid import UUID
 import asyncpg
 
 from pandora_db.config import Settings
-from pandora_db.drivers.base import REPEATED, Args, Outcome, Row
+from pandora_db.drivers.base import REPEATED, Args, Row, Written
 from pandora_db.drivers.postgres.alike import alike
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
@@ -274,7 +274,7 @@ class Lane:
         self._taken_by_others = by_others
         return self._company > 0
 
-    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Outcome]:  # noqa: C901
+    async def _flush(self, batch: Sequence[_Call]) -> Sequence[Written]:  # noqa: C901
         """Run the batch until its outcome is known, or nobody can know it in time."""
         deadline = self._loop.time() + self._settings.outcome_timeout
         pause = 0.01
@@ -310,10 +310,10 @@ class Lane:
 
     async def _each_alone(
         self, batch: Sequence[_Call], error: asyncpg.PostgresError
-    ) -> Sequence[Outcome]:
+    ) -> Sequence[Written]:
         """Find out whose the error is, for as long as one statement may take."""
         end = self._loop.time() + self._settings.statement_timeout
-        outcomes: list[Outcome] = []
+        outcomes: list[Written] = []
         for call in batch:
             if self._loop.time() < end:
                 outcomes += await self._flush([call])
@@ -321,7 +321,7 @@ class Lane:
                 outcomes.append(self._give_up(call, error))
         return outcomes
 
-    async def _attempt(self, batch: Sequence[_Call], lost: Connection | None) -> Sequence[Outcome]:
+    async def _attempt(self, batch: Sequence[_Call], lost: Connection | None) -> Sequence[Written]:
         async with self._pool.connection() as connection:
             self._taken += 1
             if lost is not None:
@@ -333,13 +333,13 @@ class Lane:
                     call.lost, call.repeated = connection, True
                 raise
 
-    async def _send(self, connection: Connection, batch: Sequence[_Call]) -> Sequence[Outcome]:
+    async def _send(self, connection: Connection, batch: Sequence[_Call]) -> Sequence[Written]:
         repeated = any(call.repeated for call in batch)
         text, columns = self._ask([call.args for call in batch], repeated=repeated)
         rows = await connection.fetch(text, *columns)
         if self._query.makes_events:
             self._pool.committed(self._query.arrivals(call.args for call in batch))
-        outcomes: list[Outcome] = [None] * len(batch)
+        outcomes: list[Written] = [None] * len(batch)
         for row in rows:
             outcomes[row[0] - 1] = row[1:]
         return outcomes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import asyncpg
 
-from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Outcome, Row, Unit, write_in_turn
+from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit, Written, write_in_turn
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.postgres.errors import LOST, is_passing, translate
 from pandora_db.drivers.tasks import finish
@@ -69,7 +69,7 @@ class PostgresTransaction:
         rows = await self._operate(name, [args], repeated=repeated)
         return rows[0][1:] if rows else None
 
-    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Written]:
         """See `Session.write_each`."""
         return await write_in_turn(self, name, args, key)
 

@@ -21,10 +21,10 @@ from pandora_db.drivers.base import (
     Args,
     Guard,
     OnNews,
-    Outcome,
     Row,
     Session,
     Unit,
+    Written,
     outcomes_of,
 )
 from pandora_db.drivers.sqlite.bell import SqliteBell
@@ -173,7 +173,7 @@ class SqliteDriver:
         query = self.queries.get(name, REPEATED if repeated else NO_FLAGS)
         return _first(await self._writer.call(query, args))
 
-    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Written]:
         """See `Session.write_each`; keys matter no more than in `write`."""
         del key
         self.guard.check(name)

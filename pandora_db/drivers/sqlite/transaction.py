@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 from typing import Protocol, TypeVar
 
-from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Outcome, Row, Unit, write_in_turn
+from pandora_db.drivers.base import NO_FLAGS, REPEATED, Args, Row, Unit, Written, write_in_turn
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Hop
 from pandora_db.drivers.sqlite.work import Result, Worker, plain, plain_cursor
@@ -78,7 +78,7 @@ class SqliteTransaction:
         rows = await self._operate(name, args, REPEATED if repeated else NO_FLAGS)
         return rows[0] if rows else None
 
-    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Outcome]:
+    async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Written]:
         """See `Session.write_each`."""
         return await write_in_turn(self, name, args, key)
 
