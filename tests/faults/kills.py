@@ -32,13 +32,14 @@ ZERO = dict.fromkeys(WRONG, 0)
 ROOT = Path(__file__).parents[2]
 
 
-async def _kill_one(url: str, seed: str, after: float) -> list[dict[str, object]]:
+async def _kill_one(url: str, seed: str, after: float, least: int) -> list[dict[str, object]]:
+    """Kill a writer so many seconds after it has said so many lines."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.writer", url, seed,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, limit=2**24,
     )  # fmt: skip
     assert process.stdout is not None
-    lines = [await process.stdout.readline()]  # it is at work
+    lines = [await process.stdout.readline() for _ in range(least)]
     asyncio.get_running_loop().call_later(after, process.send_signal, signal.SIGKILL)
     lines += (await process.stdout.read()).splitlines(keepends=True)
     assert await process.wait() == -signal.SIGKILL
@@ -90,7 +91,8 @@ async def kill_writers(url: str, seed: int, kills: int, longest: float = 0.8) ->
     total: Counter[str] = Counter()
     for number in range(kills):
         name = f"{seed}-{number}"
-        said = await _kill_one(url, name, chance.uniform(0.05, longest))
+        least = 1 if number % 2 else 100  # as it begins, and amid its work
+        said = await _kill_one(url, name, chance.uniform(0.05, longest), least)
         async with Watch(url) as watch:
             await watch.nothing_open()
             total += await _check(watch, said, name)

@@ -25,9 +25,15 @@ async def tell(db: JobDb, crew: Crew) -> None:
     await db.renew_claims(attempt.claim for worker in crew.workers for attempt in worker.attempts)
 
 
-def stepping(steps: int = 10_000) -> tuple[Pipeline, list[int]]:
+class Seen(list[int]):
+    """The step at which each attempt began, and how many were made in all."""
+
+    steps = 0
+
+
+def stepping(steps: int = 10_000) -> tuple[Pipeline, Seen]:
     """Counts in its checkpoint, and looks at each step whether it shall stop."""
-    seen: list[int] = []
+    seen = Seen()
 
     async def handler(ctx: JobContext) -> None:
         state = await ctx.load_checkpoint() or {"next": 0}
@@ -36,6 +42,7 @@ def stepping(steps: int = 10_000) -> tuple[Pipeline, list[int]]:
             await ctx.check_interrupt()
             await asyncio.sleep(0.005)
             state["next"] += 1
+            seen.steps += 1
             await ctx.checkpoint(state)
 
     return one_stage(handler, checkpoint_every=60.0), seen
@@ -53,7 +60,7 @@ async def test_a_pause_gives_the_job_back_and_keeps_it(db: JobDb, helpful: bool)
     job_id = await db.insert_job(Job(author="mika"))
     async with pipeline.running(db, **FAST) as crew:
         await begun(db, crew)
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: seen.steps > 5 or not helpful)
         assert await db.pause_job(job_id) is False
         await tell(db, crew)
         await wait_until(lambda: not crew.running)
@@ -122,7 +129,7 @@ async def test_shutdown_gives_the_job_back_with_its_state(db: JobDb, helpful: bo
     job_id = await db.insert_job(Job(author="mika"))
     async with pipeline.running(db, **FAST) as crew:
         await begun(db, crew)
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: seen.steps > 5 or not helpful)
 
     row = await row_of(db, job_id)
     assert (row.status, row.attempt) == (JobStatus.QUEUED, 0)
