@@ -100,11 +100,12 @@ class Recovery(Repository):
             "limit": _AT_ONCE,
             "max_attempts": self._leases.settings.max_attempts,
             "fail": fail,
-            "operation_id": operation(None).id,
         }
         loop = asyncio.get_running_loop()
         jobs: list[RecoveredJob] = []
         while True:
+            # A job may be lost once more between two turns: each is an operation of its own.
+            args["operation_id"] = operation(None).id
             rows = await self._session.take("recover_jobs", args, frozenset({which}))
             jobs += map(RecoveredJob._make, rows)
             if len(rows) == _AT_ONCE:

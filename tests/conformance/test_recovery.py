@@ -20,6 +20,7 @@ from pandora_db import (
     LeaseLost,
     Stage,
 )
+from pandora_db.db import internals
 from pandora_db.testing import insert_job_at, make_job
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
@@ -205,6 +206,31 @@ async def test_recover_in_many_processes_at_once_takes_each_job_once(
     assert await db.stage_counts() == {Stage.QUEUED: 700}
     gaps = "SELECT count(*) FROM job_events WHERE seq = 3 AND kind = 21"
     assert raw(gaps) == [(700,)]
+
+
+async def test_each_recovery_of_a_job_is_an_operation_of_its_own(
+    db: JobDb, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job may be lost once more while one call looks again at what others had locked."""
+    claim = await claimed(db)
+    raw(EXPIRE)
+    driver = internals(db).driver
+    read = driver.read
+    again = [True]
+
+    async def held(name: str, *args: Any) -> Any:
+        if name == "find_lapsed" and again and again.pop():
+            assert await db.claim_job(claim.job_id, into=Stage.ENCODING)
+            raw(EXPIRE)
+        return await read(name, *args)
+
+    monkeypatch.setattr(driver, "read", held)
+    report = await db.recover()
+
+    assert report.requeued == (claim.job_id, claim.job_id)
+    history = await db.history(claim.job_id)
+    operations = [one.operation_id for one in history if one.kind is EventKind.RECOVERED]
+    assert len(operations) == len(set(operations)) == 2
 
 
 async def test_has_lapsed_tells_without_writing(db: JobDb, raw: Raw) -> None:

@@ -124,7 +124,8 @@ class Rows:
             same = call.facts.get("job", job_id) == job_id and kind in LEAVES.get(call.op, ())
             expect("I2", "an event that its call does not leave", same, (job_id, kind, str(call)))
         for key, count in self._left.items():
-            expect("I2", "an operation was done twice", count == 1, key)
+            told = (*key, str(by_id.get(key[0])))
+            expect("I2", "an operation was done twice", count == 1, told)
         inserted = Counter(
             event.operation
             for history in self._histories.values()

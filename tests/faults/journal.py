@@ -117,11 +117,15 @@ def noting() -> Iterator[None]:
     have been made before.
     """
     take = _Supply.take
+    last = ""
 
     def noted(self: _Supply) -> str:
+        nonlocal last
         operation = take(self)
-        if (call := _CALL.get()) is not None:
+        # A supply that is used up takes from the next one, which has noted it by then.
+        if operation != last and (call := _CALL.get()) is not None:
             call.identified(operation)
+        last = operation
         return operation
 
     _Supply.take = noted  # type: ignore[method-assign]

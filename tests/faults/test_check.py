@@ -10,8 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pandora_db.store.operation import operation
 from tests.faults.check import check
 from tests.faults.findings import INVARIANTS
+from tests.faults.journal import Calls, Journal, noting, under
 from tests.faults.nursery import ROOT
 from tests.faults.pipeline_storm import TERMS
 from tests.faults.stories import SPOILED, Story, lose_a_job, tell
@@ -91,3 +93,16 @@ async def test_a_session_that_is_left_is_named(
         found = await check(migrated_dsn, tmp_path)
 
     assert found.wrong["I11: something is left open"], found.report()
+
+
+def test_of_calls_that_are_made_as_one_each_is_noted_with_its_own_id(tmp_path: Path) -> None:
+    """However often the library's supply of ids is renewed meanwhile."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    calls = [journal.intend("finish_job") for _ in range(200)]
+    with noting(), under(Calls(calls)):
+        made = [operation(None).id for _ in calls]
+    journal.close()
+
+    lines = map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines())
+    noted = [(line["call"], line["id"]) for line in lines if line["kind"] == "id"]
+    assert noted == list(enumerate(made, start=1))
