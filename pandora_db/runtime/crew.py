@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pandora_db.db import internals
 from pandora_db.drivers.tasks import finish
-from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.errors import HandleClosed, PandoraDbError, SchemaError
 from pandora_db.models.checks import counted
 from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.requests import Requests
@@ -62,8 +62,12 @@ class Crew:
         if self._begun:
             raise RuntimeError("these workers have begun before; they work once")
         self._begun = True
-        with suppress(PandoraDbError):  # the workers meet it too, and say so
+        try:
             await self._count_elsewhere("they come here if their leases run out")
+        except PandoraDbError as error:
+            if isinstance(error, SchemaError):  # nothing could ever be claimed
+                raise
+            log.debug("the workers meet it too, and say so: %s", error)
         dirs: DataDirs | None = None
         if (root := self._terms.data_root) is not None:
             dirs = await dirs_of(self.db, root)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import replace
 from itertools import chain
@@ -31,6 +30,8 @@ log = logging.getLogger("pandora_db")
 
 _AT_ONCE = 1_000
 """Jobs of one claim."""
+_POLICIES = 60.0
+"""Seconds between two looks at what becomes of the jobs of a lost worker."""
 
 
 class _End(NamedTuple):
@@ -76,6 +77,7 @@ class Worker:
         none_ahead = work.limits is not None or not work.resumable or work.once
         self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
         self._fatal: set[StageCode | int | str | None] = set()  # where a lost worker is the end
+        self._policies_until = 0.0  # loop time
         self._left: set[asyncio.Task[object]] = set()
         self._news: list[bool] = []  # for the next turn: of each end, whether its job was done
         self._loop: asyncio.Task[None] | None = None
@@ -195,9 +197,6 @@ class Worker:
             giving.cancel()
 
     async def _run(self, seeker: Seeker) -> None:
-        with suppress(PandoraDbError):  # the first claim meets it too, and says so
-            policies = await self._db.get_recovery_policies()
-            self._fatal = {scope for scope, action in policies.items() if action == "fail"}
         while not self._stopping:
             self.wake.answer()
             self._found_nothing = False
@@ -220,7 +219,9 @@ class Worker:
                 log.exception("a worker could not claim jobs")
                 await self.wake.wait()
                 continue
-            self._failing = False
+            if self._failing:
+                self._failing = False
+                log.info("jobs can be claimed for %s again", self.work.working.name)
             self._ahead.add(claims)
             if self._stopping:
                 self._ahead.close()
@@ -244,6 +245,7 @@ class Worker:
         self._hands.reserved = max(min(wanted, self.free), 0)
         self._claiming = True
         try:
+            await self._look_at_policies()
             claims = await self._db.claim_jobs(
                 work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
                 tags=work.tags, limits=work.limits,
@@ -256,6 +258,14 @@ class Worker:
             self._claiming = False
         self._hands.reserved = 0  # each claim takes its own before anybody else can
         return claims
+
+    async def _look_at_policies(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._policies_until:
+            return
+        policies = await self._db.get_recovery_policies()
+        self._fatal = {scope for scope, action in policies.items() if action == "fail"}
+        self._policies_until = loop.time() + _POLICIES
 
     def _wanted(self) -> int:
         """How many jobs to claim: for free hands, and some ahead of need while jobs are short."""

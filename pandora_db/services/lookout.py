@@ -125,8 +125,8 @@ class Lookout:
             self.ring()
             return
         for seeker in self.seekers:
-            if seeker.seeking and not seeker.stages.isdisjoint(stages):
-                seeker.call()
+            if not seeker.stages.isdisjoint(stages):
+                seeker.hear()
         self._tell_attendants()
         if self._watches or self._followers or self._askers:
             self.ring()
@@ -378,17 +378,28 @@ class Lookout:
 class Seeker:
     """Somebody who takes jobs at some stages, and is to be told when one comes to wait there."""
 
-    __slots__ = ("_lookout", "call", "seeking", "stages")
+    __slots__ = ("_lookout", "_missed", "call", "seeking", "stages")
 
     def __init__(self, lookout: Lookout, stages: frozenset[int], call: Callable[[], None]) -> None:
         self.stages = stages
         self.call = call
         self.seeking = True
+        self._missed = False
         self._lookout = lookout
+
+    def hear(self) -> None:
+        """A job has come; who rests is told as soon as it seeks again."""
+        if self.seeking:
+            self.call()
+        else:
+            self._missed = True
 
     def seek(self) -> None:
         """It has found less than it could take."""
         self.seeking = True
+        if self._missed:
+            self._missed = False
+            self.call()
         if self._lookout.resting:
             self._lookout.ring()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -18,7 +18,13 @@ from pandora_db.codecs.claim import (
     waiting_before,
 )
 from pandora_db.drivers.base import Row, Unit
-from pandora_db.errors import InvalidInput, NotFound, OutcomeUnknown, PandoraDbError
+from pandora_db.errors import (
+    ConnectionFailed,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    PandoraDbError,
+)
 from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
@@ -31,6 +37,7 @@ from pandora_db.store.leases import lease_args
 from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
+_TRIES = 4
 _COLUMNS = len(JobRow._fields)
 _ONE, _HUNDRED, _THOUSAND = map(frozenset, (("one",), ("hundred",), ("thousand",)))
 _SALT = 20  # bits; SQLite's tokens keep as many of them free
@@ -111,7 +118,8 @@ class Claims(ClaimEnds):
             tags: what this worker offers; jobs that ask for anything else are passed over.
             limits: how many jobs may be at `into` at once, over all workers. Costs a transaction.
             operation_id: repeats an earlier call, which is answered with those of its claims that
-                still count; when none does, jobs are claimed anew.
+                still count; when none does, jobs are claimed anew. A call that was cancelled may
+                have claimed: repeat it, or leave those jobs to their leases.
 
         Returns:
             The claims, in the order of the queue; none when no job waits.
@@ -134,7 +142,7 @@ class Claims(ClaimEnds):
             taking = self._take_within(query, within)
         else:
             taking = self._take_once(query) if query.repeated else self._take(query)
-        return [*await self._leases.unless_cancelled(taking, self._give_back)]
+        return [*await self._taken(taking, query)]
 
     async def claim_job(
         self,
@@ -164,8 +172,7 @@ class Claims(ClaimEnds):
         args = self._terms(end, lease, call) | {"job_ids": [job_id], "stages": stages}
         query = _Query(args, frozenset(), 1, end, call.repeated)
         taking = self._take_once(query) if query.repeated else self._take_ids(query)
-        claims = await self._leases.unless_cancelled(taking, self._give_back)
-        if claims:
+        if claims := await self._taken(taking, query):
             return claims[0]
         if not await self._session.read("find_state", {"job_id": job_id, "operation_id": call.id}):
             raise NotFound(job_id)
@@ -214,6 +221,18 @@ class Claims(ClaimEnds):
             "operation_id": call.id,
             "salt": random.getrandbits(_SALT),
         }
+
+    async def _taken(
+        self, taking: Coroutine[Any, Any, list[HeldClaim]], query: _Query
+    ) -> list[HeldClaim]:
+        """Await it. What a cancelled call takes is given back, unless it can be asked for again.
+
+        A call that names its operation is undone instead, or, where its commit is under way, found
+        by the next one: given back, its claims would be lost to whoever has found them meanwhile.
+        """
+        if query.repeated:
+            return await taking
+        return await self._leases.unless_cancelled(taking, self._give_back)
 
     async def _take(self, query: _Query) -> list[HeldClaim]:
         loop = asyncio.get_running_loop()
@@ -280,6 +299,15 @@ class Claims(ClaimEnds):
 
     async def _take_once(self, query: _Query) -> list[HeldClaim]:
         """Take what is wanted, unless an earlier call with this operation id took something."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return await self._try_once(query)
+            except ConnectionFailed:  # nothing was taken; a lone call would be sent again, too
+                if not tries_left or not self._leases.lasting:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _try_once(self, query: _Query) -> list[HeldClaim]:
         async with self._taking(query) as unit:
             if (found := await self._taken_before(unit, query)) is not None:
                 return found

@@ -420,6 +420,19 @@ async def test_a_claim_repeated_in_two_handles_at_once_is_made_once(
     assert (await db.stage_counts())[Stage.DOWNLOADING] == 3 * rounds
 
 
+async def test_what_a_cancelled_claim_took_is_not_taken_from_who_repeats_it(db: JobDb) -> None:
+    await db.insert_jobs(make_job() for _ in range(60))
+    for number in range(30):
+        call = uuid4()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(number % 10 / 1000):
+                await db.claim_jobs(**DOWNLOAD, limit=2, operation_id=call)
+        claims = await db.claim_jobs(**DOWNLOAD, limit=2, operation_id=call)
+        await asyncio.sleep(0.02)
+        assert await db.renew_claims(claims) == claims
+        assert len(claims) == 2
+
+
 async def test_a_repeated_claim_never_gets_what_somebody_else_has_claimed_since(
     db: JobDb, db_url: str
 ) -> None:

@@ -256,6 +256,24 @@ async def test_where_jobs_come_to_by_the_handle_itself_is_told_without_a_look(
     seeker.end()
 
 
+async def test_what_came_while_a_worker_rested_is_told_when_it_seeks(db: JobDb) -> None:
+    told = asyncio.Event()
+    reader = internals(db).lookout
+    seeker = reader.seek([Stage.QUEUED], told.set)
+    other = reader.seek([Stage.UPLOADED], lambda: None)  # so that the reader does not rest
+    async with asyncio.timeout(5):
+        await told.wait()
+    told.clear()
+    seeker.rest()
+    await db.insert_job(make_job())
+    assert not told.is_set()
+
+    seeker.seek()
+    assert told.is_set()
+    seeker.end()
+    other.end()
+
+
 async def test_nothing_runs_while_nobody_watches(db: JobDb) -> None:
     async with db.watch() as watch:
         await db.insert_job(make_job())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +111,21 @@ async def test_other_processes_are_heard(
         await insert_elsewhere(path, 5)
 
         assert len(await take(watch, 5)) == 5
+
+
+async def test_a_second_commit_that_no_write_tells_of_is_heard_after_the_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writes may be told together with those of the first, before it counts."""
+    async with JobDb.open(path, sweep=None) as db, db.watch() as watch:
+        monkeypatch.setattr(bell, "_SURE", NEVER)
+        await asyncio.sleep(1.0)
+        monkeypatch.setattr(Writes, "listen", lambda *_: True)  # to the first alone
+        with closing(sqlite3.connect(path)) as raw:
+            for number in range(2):
+                with raw:
+                    raw.execute("INSERT INTO jobs (author, ready) VALUES ('theirs', 1)")
+                assert len(await take(watch, 1)) == 1, number
 
 
 async def test_another_process_is_heard_while_this_one_writes(

@@ -16,7 +16,7 @@ from pandora_db.drivers.sqlite.neighbours import Neighbours
 _SURE = 0.25  # seconds between two questions to SQLite itself, whatever the file tells
 _GLANCE = 0.025  # seconds between two looks at the WAL file, where its writes are not told
 _FIRST, _GROWTH = 0.001, 1.5  # seconds between the first two questions after a write
-_LIKELY_OURS = 0.02  # seconds to the first question, if this process writes too
+_BREATH = 0.02  # seconds to the first one while this process writes too, and after news
 
 
 class SqliteBell:
@@ -36,9 +36,9 @@ class SqliteBell:
         self._loop = asyncio.get_running_loop()
         self._version: object = None
         self._pause = _SURE
-        self._alert = False  # something was written, and has not shown yet
-        self._again = False  # and more was written meanwhile
-        self._turns = 0  # of the writer, when it was looked at last
+        self._alert = False  # something was written, and may not have shown yet
+        self._changed = 0.0  # the loop time of the last news
+        self._turns = 0  # of the writer, when it was asked last
         self._timer: asyncio.TimerHandle | None = None
         self._glance: asyncio.TimerHandle | None = None
         self._asking = False
@@ -66,21 +66,18 @@ class SqliteBell:
 
     def _noticed(self) -> None:
         """The file was written to."""
-        ours = self._was_likely_ours()
-        hurried = self._alert and self._pause < _LIKELY_OURS
-        self._again = self._alert or self._asking
+        # Our own commit, whose end tells of itself, or one of many: these are asked for together.
+        ours = self._writer.busy or self._writer.turns != self._turns
+        many = self._loop.time() < self._changed + _BREATH
+        pause = _BREATH if ours or many else _FIRST
+        if self._alert and self._pause <= pause:
+            return
         self._alert = True
-        if ours and not hurried:  # its end tells of itself
-            self._wait(_LIKELY_OURS)
-        elif not hurried:
+        if pause == _BREATH:
+            self._wait(_BREATH)
+        else:
             self._pause = _FIRST
             self._ask()
-
-    def _was_likely_ours(self) -> bool:
-        turns = self._writer.turns
-        ours = self._writer.busy or turns != self._turns
-        self._turns = turns
-        return ours
 
     def _wait(self, pause: float) -> None:
         if self._timer is not None:
@@ -97,6 +94,8 @@ class SqliteBell:
         self._asking = True
         if self._writes is not None:
             self._writes.listen()  # to what the answer cannot tell of
+        if not self._writer.busy:
+            self._turns = self._writer.turns
         self._writer.hop.post(_version, self._compare)
 
     def _compare(self, version: object) -> None:
@@ -108,8 +107,8 @@ class SqliteBell:
         if not isinstance(version, BaseException) and version != self._version:
             self._version = version
             self._ring()
-            pause = _FIRST if self._again else _SURE
-            self._again = False
+            self._changed = self._loop.time()
+            pause = _BREATH  # more may have been written by now, and not show yet
         self._alert = pause < _SURE
         self._wait(pause)
 

@@ -223,14 +223,21 @@ class Worker:
         except REFUSED as error:  # by RAISE(ROLLBACK) in a trigger of another program
             if connection.in_transaction or _code(error) not in _A_CALLS_FAULT:
                 raise
-        return [self._commit_alone(connection, query, args) for query, args in calls]
+        results: list[Result] = []
+        for query, args in calls:
+            results.append(self._commit_alone(connection, query, args))
+            failed = results[-1]
+            if isinstance(failed, Exception) and _code(failed) not in _A_CALLS_FAULT:
+                results += [failed] * (len(calls) - len(results))  # each would wait for it
+                break
+        return results
 
     def _commit_alone(
         self, connection: sqlite3.Connection, query: Query, args: Mapping[str, Any]
     ) -> Result:
         with closing(plain_cursor(connection)) as cursor:
-            cursor.execute("BEGIN IMMEDIATE")
             try:
+                cursor.execute("BEGIN IMMEDIATE")
                 rows = self.run(cursor, query, args)
                 cursor.execute("COMMIT")
             except REFUSED as error:
