@@ -7,11 +7,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from pandora_db import JobDb
 from tests.faults.nursery import ROOT
 from tests.support.waiting import wait_until
 
 
 async def test_nobody_is_left_when_its_starter_is_killed(tmp_path: Path) -> None:
+    async with JobDb.open(tmp_path / "1.db") as db:
+        await db.init_schema()
     starter = (
         "import asyncio\n"
         "from tests.faults.nursery import Nursery\n"
