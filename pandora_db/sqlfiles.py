@@ -70,13 +70,13 @@ class Query:
         return any(_MAKES_EVENTS.search(one.text) for one in self.statements)
 
     @cached_property
-    def arrival(self) -> str | None:
+    def _arrival(self) -> str | None:
         """The parameter that is the stage where its jobs come to, if there is one."""
         return next((one for one in _ARRIVALS if one in self.parameters), None)
 
     def arrivals(self, calls: Iterable[Mapping[str, Any]]) -> set[int] | None:
         """The stages where the jobs of these calls come to; None when the calls do not say."""
-        arrival = self.arrival
+        arrival = self._arrival
         return None if arrival is None else {args[arrival] for args in calls}
 
     @property

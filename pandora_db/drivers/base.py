@@ -36,7 +36,7 @@ Args = Mapping[str, Any]
 Written = Row | PandoraDbError | None
 """What became of one write among many: its row, None when it changed nothing, or its error."""
 OnNews = Callable[[Collection[int] | None], None]
-"""Told of a commit: jobs came to these stages, and no more happened; or None knows what did."""
+"""Told of a commit: jobs came to these stages, and no more; None where that is not known."""
 NO_FLAGS: frozenset[str] = frozenset()
 REPEATED = frozenset({"repeated"})
 MIGRATION_PATIENCE = 600.0

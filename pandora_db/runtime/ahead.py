@@ -77,13 +77,13 @@ class Ahead:
                 return claim
         return None
 
-    def part_with(self, last: Callable[[Claim], bool]) -> None:
+    def part_with(self, may_not_wait: Callable[[Claim], bool]) -> None:
         """Give back those of jobs that may not wait here, and claim none ahead for a while."""
-        if not any(last(claim) for _, claim in self._claims):
+        if not any(may_not_wait(claim) for _, claim in self._claims):
             return
         claims, self._claims = self._claims, deque()
         for came, claim in claims:
-            if last(claim):
+            if may_not_wait(claim):
                 self._return(claim)
             else:
                 self._claims.append((came, claim))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from itertools import chain
@@ -74,9 +74,10 @@ class Worker:
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.wake.ring)
         # What waits counts against limits; lost with its worker, it has used up an attempt.
-        none_ahead = work.limits is not None or not work.resumable or work.once
+        none_ahead = bool(work.limits is not None or not work.resumable or work.once)
+        self._none_ahead = none_ahead
         self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
-        self._fatal: set[StageCode | int | str | None] = set()  # where a lost worker is the end
+        self._policies: Mapping[StageCode | int | str, str] = {}
         self._policies_until = 0.0  # loop time
         self._left: set[asyncio.Task[object]] = set()
         self._news: list[bool] = []  # for the next turn: of each end, whether its job was done
@@ -261,10 +262,9 @@ class Worker:
 
     async def _look_at_policies(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() < self._policies_until:
+        if self._none_ahead or loop.time() < self._policies_until:
             return
-        policies = await self._db.get_recovery_policies()
-        self._fatal = {scope for scope, action in policies.items() if action == "fail"}
+        self._policies = await self._db.get_recovery_policies()
         self._policies_until = loop.time() + _POLICIES
 
     def _wanted(self) -> int:
@@ -287,7 +287,9 @@ class Worker:
         """Whether the job would fail, without having begun, if this process were lost now."""
         job = claim.job
         most = job.max_attempts or self._db.settings.max_attempts
-        return job.attempt >= most or not self._fatal.isdisjoint((self.work.working, job.name))
+        by_name = None if job.name is None else self._policies.get(job.name)
+        policy = by_name or self._policies.get(self.work.working)
+        return job.attempt >= most or policy == "fail"
 
     async def _give_back(self, claim: Claim) -> None:
         try:

@@ -117,7 +117,7 @@ class Lookout:
         self._rung.set()
 
     def hear(self, stages: Collection[int] | None) -> None:
-        """Something has happened: jobs came to these stages, and no more; or None knows what.
+        """Jobs came to these stages, and no more happened; None where that is not known.
 
         Who seeks jobs there is told at once; nothing need be read unless somebody watches.
         """
@@ -311,7 +311,7 @@ class Lookout:
     async def _begin_now(self) -> bool:
         ((self.mark,),) = await self.driver.read("watch_now", {})
         for seeker in self.seekers:
-            seeker.call()
+            seeker.hear()
         self._tell_followers(None)
         self._tell_attendants()
         return False
@@ -328,7 +328,7 @@ class Lookout:
             watch.hear(lower, upper, seen)
         for seeker in self.seekers:
             if seen is None or any(one.event.stage in seeker.stages for one in seen):
-                seeker.call()
+                seeker.hear()
         self._tell_followers(seen)
         self._tell_attendants()
         return True
@@ -355,7 +355,7 @@ class Lookout:
             found = {int(stage) for stage in (stages or "").split(",") if stage}
             for seeker in self.seekers:
                 if not seeker.stages.isdisjoint(found):
-                    seeker.call()
+                    seeker.hear()
             self._tell_followers(None)  # who came while this was read, and passed over since
             self._tell_attendants()
         return bool(anything)

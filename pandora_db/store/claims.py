@@ -38,6 +38,7 @@ from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
 _TRIES = 4
+"""Of a claim that names its operation, while connections are lost."""
 _COLUMNS = len(JobRow._fields)
 _ONE, _HUNDRED, _THOUSAND = map(frozenset, (("one",), ("hundred",), ("thousand",)))
 _SALT = 20  # bits; SQLite's tokens keep as many of them free
@@ -299,11 +300,13 @@ class Claims(ClaimEnds):
 
     async def _take_once(self, query: _Query) -> list[HeldClaim]:
         """Take what is wanted, unless an earlier call with this operation id took something."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._leases.settings.connect_timeout
         for tries_left in reversed(range(_TRIES)):
             try:
                 return await self._try_once(query)
-            except ConnectionFailed:  # nothing was taken; a lone call would be sent again, too
-                if not tries_left or not self._leases.lasting:
+            except ConnectionFailed:  # nothing was taken
+                if not (tries_left and self._leases.lasting and loop.time() < deadline):
                     raise
         raise AssertionError("unreachable")
 

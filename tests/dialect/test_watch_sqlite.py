@@ -113,6 +113,19 @@ async def test_other_processes_are_heard(
         assert len(await take(watch, 5)) == 5
 
 
+async def test_a_commit_behind_a_turn_of_our_own_writer_is_heard(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JobDb.open(path, sweep=None) as db, db.watch() as watch:
+        monkeypatch.setattr(bell, "_SURE", NEVER)
+        monkeypatch.setattr(bell, "_GROWTH", NEVER)  # no question but those that a write causes
+        await asyncio.sleep(0.6)
+        await db.health()  # a turn that commits nothing
+        with closing(sqlite3.connect(path)) as raw, raw:
+            raw.execute("INSERT INTO jobs (author, ready) VALUES ('theirs', 1)")
+        assert len(await take(watch, 1)) == 1
+
+
 async def test_a_second_commit_that_no_write_tells_of_is_heard_after_the_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,21 @@ async def test_a_job_that_would_fail_with_its_worker_does_not_wait_for_a_hand(
     assert set(short) <= set(shop.begun)
 
 
+async def test_the_policy_of_a_name_goes_before_that_of_the_stage(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "_PATIENCE", 60.0)
+    await db.set_recovery_policy("fail", stage=Stage.DOWNLOADING)
+    await db.set_recovery_policy("requeue", name="film")
+    await db.insert_jobs([make_job(priority=1, name="film") for _ in range(SHORT)])
+    await db.insert_jobs([make_job(name="film") for _ in range(12)])
+    shop = Shop()
+    async with shop.pipeline.running(db) as crew:
+        (worker,) = crew.workers
+        await wait_until(lambda: len(shop.begun) == SHORT + 2 and len(worker.claims) > 2)
+        shop.go.set()
+
+
 async def test_a_claim_that_is_under_way_at_the_end_is_given_back(db: JobDb) -> None:
     pipeline = Pipeline()
 

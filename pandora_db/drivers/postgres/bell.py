@@ -15,7 +15,7 @@ _CALM = 1.0  # seconds without news after which it is idle
 
 
 class PostgresBell:
-    """Rings after commits of the handle, when `listener` hears something, and as time goes by.
+    """Tells of the handle's commits; rings when `listener` hears something, and as time goes by.
 
     A look is one read of an index, so there is nothing to be asked before it. Programs that do not
     notify, and transactions that the caller committed, are met by the intervals.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from pandora_db.drivers.postgres.errors import LOST
-from pandora_db.errors import ConnectionFailed, OutcomeUnknown, PoolTimeout
+from pandora_db.errors import ConnectionFailed, HandleClosed, OutcomeUnknown, PoolTimeout
 
 if TYPE_CHECKING:
     from pandora_db.config import Settings
@@ -76,9 +76,12 @@ class Commits:
                     status, started = row
             except asyncpg.InvalidParameterValueError:  # a crash took the number back: never done
                 raise doubt.failure from None
-            except (*LOST, ConnectionFailed, PoolTimeout):
-                pass  # the server is away
+            except HandleClosed:
+                break
+            except (*LOST, asyncpg.PostgresError, ConnectionFailed, PoolTimeout):
+                pass  # the server is away, or has no time to answer
             if status == "committed" and started == doubt.server:
+                self._pool.committed()  # told before it was so, maybe
                 return
             if status == "aborted":
                 raise doubt.failure

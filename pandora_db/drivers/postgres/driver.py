@@ -241,6 +241,7 @@ class PostgresDriver:
                     if lost is not None:
                         found = await self._find_taken(lost, connection, found_by, args)
                         if found:
+                            self._tell(query, args)
                             return found
                         lost = None
                     return await self._take_once(connection, query, args)
@@ -293,9 +294,13 @@ class PostgresDriver:
         except LOST as error:
             self._pool.lose(connection)
             raise _Lost(connection) from error
-        if rows and query.makes_events:
-            self._pool.committed(query.arrivals((args,)))
+        if rows:
+            self._tell(query, args)
         return rows
+
+    def _tell(self, query: Query, args: Args) -> None:
+        if query.makes_events:
+            self._pool.committed(query.arrivals((args,)))
 
     def pulse(self) -> PostgresPulse:
         """See `Driver.pulse`."""

@@ -159,7 +159,7 @@ class Lane:
             raise
         else:
             self._pool.give(connection)
-            if self._query.makes_events:
+            if rows and self._query.makes_events:
                 self._pool.committed(self._query.arrivals((args,)))
             return rows[0][1:] if rows else None
         finally:

@@ -177,13 +177,14 @@ class Lane:
         alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
         self.hop.post(
             lambda connection, begun: self._fly(connection, calls, begun),
-            lambda landed: self._land(batch, landed, alarm),
+            lambda landed: self._land(batch, calls, landed, alarm),
             hand_over=len(batch) >= _WORTH_IT,
         )
 
     def _land(
         self,
         batch: list[_Waiting],
+        calls: Sequence[Call],
         landed: list[Result] | BaseException,
         alarm: asyncio.TimerHandle,
     ) -> None:
@@ -200,7 +201,7 @@ class Lane:
                 ours = translate(result, self._path)
                 ours.__cause__ = result
                 waiting.future.set_exception(ours)
-        self._release([waiting.call for waiting in batch if waiting.call is not None])
+        self._release(calls)
 
     def _release(self, calls: Sequence[Call] | None = None) -> None:
         self._busy = False

@@ -28,7 +28,7 @@ class Neighbours:
             self._key = (os.getpid(), facts.st_dev, facts.st_ino)
 
     def join(self, on_news: OnNews) -> Callable[[], None]:
-        """Have `on_news` called in this event loop after each commit, until undone."""
+        """Have `on_news` called here after each commit that others may watch, until undone."""
         mine = (asyncio.get_running_loop(), on_news)
 
         def leave() -> None:
