@@ -20,6 +20,13 @@ SELECT coalesce(bool_or(wait_event IS DISTINCT FROM 'ClientRead' OR pg_terminate
 FROM pg_catalog.pg_stat_activity
 WHERE pid = :pid::integer AND backend_start = :backend_start::timestamptz
 
+-- Each array type of the statements. Behind a pooler asyncpg must not look one up by itself: its
+-- lookup is compiled where the server compiles dear plans (0.6 s), and the `jit = off` that it says
+-- first may reach another server connection, which keeps it.
+-- name: array_types :one
+SELECT NULL::bigint[], NULL::integer[], NULL::smallint[], NULL::boolean[], NULL::bytea[], NULL::float8[], NULL::text[],
+       NULL::uuid[]
+
 -- Whether a COMMIT whose answer was lost took place. A server that crashed may give the number
 -- of a transaction that it lost to another one: the start time tells.
 -- name: transaction_status :one

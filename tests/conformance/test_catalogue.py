@@ -52,6 +52,7 @@ ONE_DIALECT_ONLY = {
         "transaction_status",
         "backend",
         "end_backend",
+        "array_types",  # SQLite has none
         "lock_schema",  # BEGIN IMMEDIATE is the lock
         "server_facts",  # SQLite tells them by PRAGMA, which is no query
     },
@@ -109,6 +110,19 @@ def test_a_query_asks_for_the_same_on_both_dialects(name: str) -> None:
         mine, theirs = one.get(name, when), other.get(name, when)
         assert mine.shape == theirs.shape
         assert mine.parameters - SQLITES_OWN == theirs.parameters, when
+
+
+def test_a_pooler_is_asked_once_for_every_array_type() -> None:
+    asked = CATALOGUES["postgres"].get("array_types").text
+    folder = sql_root() / "postgres"
+    used = {
+        name
+        for path in folder.glob("*.sql")
+        for name in re.findall(r"::([a-z0-9_]+\[\])", path.read_text("utf-8"))
+    }
+
+    assert "bigint[]" in used
+    assert set(re.findall(r"::([a-z0-9_]+\[\])", asked)) == used
 
 
 def test_every_query_is_used_and_every_name_that_is_used_exists() -> None:

@@ -27,7 +27,7 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Pooler:
-    """`pooler.dsn` leads through it; `transactions` counts what it handed to a server."""
+    """`pooler.dsn` leads through it; `begun` has the first message of each transaction."""
 
     def __init__(self, dsn: str, servers: int = 3) -> None:
         self._dsn = dsn
@@ -37,7 +37,7 @@ class Pooler:
         self._given = asyncio.Condition()
         self._greeting = b""
         self._clients: set[asyncio.Task[None]] = set()
-        self.transactions = 0
+        self.begun: list[bytes] = []
 
     async def __aenter__(self) -> Self:
         for _ in range(self._count):
@@ -115,6 +115,7 @@ class Pooler:
                 await asyncio.wait([asked])
                 if asked.result()[0] == b"X":
                     return
+                self.begun.append(asked.result()[1])
                 async with self._given:
                     await self._given.wait_for(lambda: self._free)
                     server = self._free.popleft()  # idle for longest: never the last one
@@ -131,7 +132,6 @@ class Pooler:
                     async with self._given:
                         self._free.append(server)
                         self._given.notify()
-                self.transactions += 1
         finally:
             asked.cancel()
 
