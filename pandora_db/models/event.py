@@ -98,7 +98,7 @@ class JobEvent(NamedTuple):
 
     def __str__(self) -> str:
         at = self.at.isoformat(sep=" ", timespec="seconds")
-        words = [f"#{self.seq}", at, self.kind.name.lower().replace("_", " ")]
+        words = [f"job {self.job_id} #{self.seq}", at, self.kind.name.lower().replace("_", " ")]
         if self.stage is not None:
             arrow = "" if self.previous in (None, self.stage) else f"{stage_name(self.previous)} → "
             words.append(arrow + stage_name(self.stage))

@@ -29,10 +29,10 @@ class RecoveredJob(NamedTuple):
     owner: str | None
 
     def __str__(self) -> str:
-        who = self.owner or "nobody"
+        why = f"the lease of {self.owner} ran out" if self.owner else "nobody had a lease"
         return (
-            f"job {self.job_id}: {stage_name(self.stage)} by {who}, "
-            f"attempt {self.attempt}, {self.outcome}"
+            f"job {self.job_id}, attempt {self.attempt} at {stage_name(self.stage)}: {why}, "
+            f"{self.outcome}"
         )
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
 from pandora_db.models.status import Hold
+from pandora_db.runtime.attempt_log import log_given_back, log_raised
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import LEFT, end_claim
-from pandora_db.runtime.failures import log_raised
 from pandora_db.runtime.outcomes import Done, Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
@@ -179,7 +179,9 @@ class Attempt:
                 self.outcome = self._read(ended)
             if self._ctx.has_told:
                 await self._ctx.close(lost=self.claim.lost)
-            await end_claim(self._post.db, self.claim, self.outcome, self._post.work)
+            at = await end_claim(self._post.db, self.claim, self.outcome, self._post.work)
+            if self.outcome is None and at is not None:
+                log_given_back(self.claim, at)
         except Exception:
             log.exception("a worker failed on job %d; its lease runs out", self.claim.job_id)
             # Whoever keeps the traceback keeps the claim too, which is renewed while it lives.

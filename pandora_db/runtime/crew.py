@@ -13,6 +13,7 @@ from pandora_db.db import internals
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError, SchemaError
 from pandora_db.models.checks import counted
+from pandora_db.models.stage import stage_info
 from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.retention import Retention
@@ -111,7 +112,8 @@ class Crew:
 
         Jobs at work elsewhere are waited for until their leases are renewed, within a heartbeat,
         or run out: those of a worker that was lost are taken back and done here. Jobs that are
-        paused, wait for their time, or are worked on by a worker that lives are not waited for.
+        paused, wait for their time, or are worked on by a worker that lives are not waited for; the
+        log (INFO) says how many wait.
         """
         while True:
             await self._quiet()
@@ -128,6 +130,7 @@ class Crew:
                 await asyncio.sleep(self._terms.poll)
             else:
                 await self._quiet()
+                await self._tell_left()
                 return
 
     async def wait_settled(self) -> None:
@@ -154,6 +157,18 @@ class Crew:
             are = "is" if count == 1 else "are"
             log.info("%s %s at work elsewhere: %s", counted(count, "job"), are, what)
         return max(count, 0)
+
+    async def _tell_left(self) -> None:
+        """Say in the log which jobs wait that no worker here may take now."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        for stage in dict.fromkeys(worker.work.waiting for worker in self.workers):
+            with suppress(PandoraDbError):  # it is only told
+                if count := await self.db.count_jobs(stage=stage, archived=False):
+                    log.info(
+                        "%s left at %s: paused, waiting for a time, or not for workers like these",
+                        counted(count, "job"), stage_info(stage).name,
+                    )  # fmt: skip
 
     async def stop(self) -> None:
         """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""

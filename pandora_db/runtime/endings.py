@@ -27,12 +27,13 @@ from pandora_db.errors import (
 )
 from pandora_db.models.claim import Finish
 from pandora_db.models.stage import StageKind
-from pandora_db.runtime.failures import log_failed, log_raised
+from pandora_db.runtime.attempt_log import log_failed, log_raised
 from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, plain_output
 from pandora_db.store.claim_ends import retry_wait
 
 if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
+    from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Work
     from pandora_db.store import Store
 
@@ -69,14 +70,15 @@ async def end_claim(
     work: Work,
     *,
     failed: PandoraDbError | None = None,
-) -> None:
-    """Write what an outcome means for the job; None gives it back.
+) -> StageCode | None:
+    """Write what an outcome means for the job; None gives it back. Where it is now, if known.
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
     `failed` is what the first try met, if there was one.
     """
     if claim.lost:
         log.info("job %d: %s", claim.job_id, claim.error())
+    at: StageCode | None = None
     call: UUID | None = None
     pause = _FIRST
     while not claim.lost:
@@ -84,7 +86,7 @@ async def end_claim(
             if failed is not None:
                 error, failed = failed, None
                 raise error
-            await _write(db, claim, outcome, work, call)
+            at = await _write(db, claim, outcome, work, call)
             break
         except LeaseLost as error:
             log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
@@ -98,6 +100,7 @@ async def end_claim(
             claim.lose(LEFT)
     if isinstance(outcome, Cancelled):
         await _cancel_children(db, claim)
+    return at
 
 
 async def _try_later(
@@ -123,7 +126,7 @@ def _unkept(claim: Claim, outcome: Outcome | None, error: Exception) -> Fail:
 
 def _write(
     db: Store, claim: Claim, outcome: Outcome | None, work: Work, call: UUID | None
-) -> Coroutine[Any, Any, object]:
+) -> Coroutine[Any, Any, StageCode | None]:
     """The call that writes it; `call` is the operation id of one before, which is repeated."""
     if isinstance(outcome, Done):
         output: Any = plain_output(outcome.output)

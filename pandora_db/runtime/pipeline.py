@@ -6,20 +6,18 @@ import inspect
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from pandora_db.codecs.checks import check_path
 from pandora_db.codecs.claim import check_lease, check_names, check_route
 from pandora_db.codecs.stage import check_stage
+from pandora_db.db import JobDb
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff, Limits
 from pandora_db.models.stage import StageCode, StageKind, stage_info
 from pandora_db.runtime.crew import Crew
 from pandora_db.runtime.work import Handler, Terms, Work
-
-if TYPE_CHECKING:
-    from pandora_db.db import JobDb
 
 H = TypeVar("H", bound=Handler)
 
@@ -88,7 +86,7 @@ class Pipeline:
         chosen = None if names is None else tuple(check_names(names))
 
         def register(handler: H) -> H:
-            if not inspect.iscoroutinefunction(cast("object", handler)):
+            if not _takes_a_context(handler):
                 refuse("handler", handler, "a function of the form `async def work(ctx)`")
             self._add(
                 Work(
@@ -142,6 +140,8 @@ class Pipeline:
             InvalidInput: no stage was declared, the lease of one is no longer than the heartbeat
                 of `db`, or another bad argument.
         """
+        if not isinstance(cast("object", db), JobDb):
+            refuse("db", db, "an open JobDb: `async with JobDb.open(…) as db`")
         if not self.works:
             raise InvalidInput("the pipeline has no stage; declare one with @pipeline.stage(…)")
         for work in self.works:
@@ -166,6 +166,16 @@ class Pipeline:
                     field="waiting",
                 )
         self.works.append(work)
+
+
+def _takes_a_context(handler: object) -> bool:
+    if not inspect.iscoroutinefunction(handler):
+        return False
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_after(working: StageCode, value: object) -> StageCode:

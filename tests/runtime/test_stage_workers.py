@@ -251,6 +251,9 @@ async def test_names_and_tags_choose_the_handler(db: JobDb) -> None:
     assert await _is_at(db, other, Stage.QUEUED)
 
 
+async def _takes_nothing() -> None: ...
+
+
 async def _nothing(ctx: JobContext) -> None:
     pass
 
@@ -297,7 +300,11 @@ async def test_a_pipeline_that_cannot_run_is_refused(db: JobDb) -> None:
         pipeline.running(db)
     with pytest.raises(InvalidInput, match="async def"):
         pipeline.stage(*DOWNLOAD)(lambda _: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(InvalidInput, match="async def work"):
+        pipeline.stage(*DOWNLOAD)(_takes_nothing)  # type: ignore[type-var]
     pipeline.stage(*DOWNLOAD)(_nothing)
+    with pytest.raises(InvalidInput, match=r"^db is .*text.*; expected an open JobDb"):
+        pipeline.running("p.db")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="have a handler already"):
         pipeline.stage(*DOWNLOAD)(_nothing)
     with pytest.raises(InvalidInput) as refused:

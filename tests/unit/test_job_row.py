@@ -199,11 +199,11 @@ def test_type_hints_resolve(record: type) -> None:
 def test_event_text() -> None:
     event = JobEvent(7, 3, AT, EventKind.STAGE, 3, 1, "worker-1", uuid4(), "override", 2)
     assert str(event) == (
-        "#3 2026-11-20 12:00:00+00:00 stage Downloaded → Encoding in attempt 1 by worker-1 "
+        "job 7 #3 2026-11-20 12:00:00+00:00 stage Downloaded → Encoding in attempt 1 by worker-1 "
         "(override)"
     )
     assert str(JobEvent(7, 1, AT, EventKind.CANCEL_REQUESTED)) == (
-        "#1 2026-11-20 12:00:00+00:00 cancel requested"
+        "job 7 #1 2026-11-20 12:00:00+00:00 cancel requested"
     )
     assert str(event._replace(stage=42, previous=None, owner=None, detail=None)).endswith(
         "stage 42"

@@ -1,4 +1,4 @@
-"""A failed attempt is told in the log: a bug with its traceback, an expected end in one line."""
+"""Attempts are told in the log: a bug with its traceback, an expected end in one line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from pandora_db import Backoff, JobDb, JobStatus
+from pandora_db import Backoff, Job, JobDb, JobStatus, Stage
 from pandora_db.runtime import Fail, JobContext
-from tests.support.handlers import run_one
+from tests.support.handlers import FAST, one_stage, run_one
+from tests.support.waiting import wait_until
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -77,3 +78,48 @@ async def test_an_attempt_that_took_too_long_is_a_warning(
 
     late = "ExecutionFailed: the attempt took longer than 0.05 s"
     assert told(caplog) == [("WARNING", f"job 1: attempt 1 failed: {late}")]
+
+
+async def test_what_was_stopped_is_told(db: JobDb, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(ctx: JobContext) -> None:
+        while True:
+            await ctx.check_interrupt()
+            await asyncio.sleep(0.001)
+
+    caplog.set_level(logging.INFO, "pandora_db")
+    pipeline = one_stage(handler)
+    await db.insert_job(Job(author="mika"))
+    async with pipeline.running(db, **FAST) as crew:
+        await wait_until(lambda: crew.running)
+        await db.pause_job(1)
+        await wait_until(lambda: not crew.running)
+        await db.resume_job(1)
+        await wait_until(lambda: crew.running)
+    async with pipeline.running(db, **FAST) as crew:
+        await wait_until(lambda: crew.running)
+        await db.cancel_job(1)
+        await wait_until(lambda: not crew.running)
+
+    assert told(caplog) == [
+        ("INFO", "job 1: attempt 1 was stopped: paused"),
+        ("INFO", "job 1: attempt 1 was stopped: given back, waits at Queued"),
+        ("INFO", "job 1: attempt 1 was stopped: cancelled"),
+    ]
+
+
+async def test_jobs_that_wait_when_all_is_done_are_told(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(_ctx: JobContext) -> Fail:
+        return Fail("503", retry_in=900.0)
+
+    caplog.set_level(logging.INFO, "pandora_db")
+    await run_one(db, handler)
+    (left,) = (text for text in caplog.messages if " left at " in text)
+    assert left.startswith("1 job left at Queued: ")
+
+    caplog.clear()
+    await db.update_stage(1, Stage.DOWNLOADED)
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await crew.wait_idle()
+    assert not [text for text in caplog.messages if " left at " in text]

@@ -1,4 +1,4 @@
-"""What the log says of failed attempts: a traceback where one was raised, a line for each end."""
+"""What the log says of attempts: of each that failed, and of each whose job was given back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from pandora_db.codecs.checks import clean_error
+from pandora_db.models.stage import StageKind, stage_info
+from pandora_db.models.status import Hold
 
 if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
+    from pandora_db.models.stage import StageCode
     from pandora_db.runtime.outcomes import Fail
 
 log = logging.getLogger("pandora_db")
@@ -28,6 +31,17 @@ def log_failed(claim: Claim, outcome: Fail, wait: float | None) -> None:
         then = "not tried again" if wait is None else f"tried again in {wait:.1f} s"
         words = _first_line(outcome)
         log.info("job %d: attempt %d: %s; %s", claim.job_id, claim.attempt, words, then)
+
+
+def log_given_back(claim: Claim, at: StageCode) -> None:
+    """A handler was stopped, and its job is at `at` now."""
+    if stage_info(at).kind is StageKind.CANCELLED:
+        became = "cancelled"
+    elif claim.hold is Hold.PAUSE:
+        became = "paused"
+    else:
+        became = f"given back, waits at {stage_info(at).name}"
+    log.info("job %d: attempt %d was stopped: %s", claim.job_id, claim.attempt, became)
 
 
 def _first_line(outcome: Fail) -> str:
