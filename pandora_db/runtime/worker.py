@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.data_dirs import DataDirs
     from pandora_db.runtime.work import Terms, Work
-    from pandora_db.services.lookout import Seeker
+    from pandora_db.services.seeker import Seeker
 
 log = logging.getLogger("pandora_db")
 

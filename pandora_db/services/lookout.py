@@ -26,6 +26,7 @@ from pandora_db.errors import (
     TransactionAborted,
 )
 from pandora_db.models.event import EventKind
+from pandora_db.services.seeker import Seeker
 from pandora_db.services.seen import Seen, decode
 
 if TYPE_CHECKING:
@@ -373,45 +374,6 @@ class Lookout:
         self._attended = asyncio.get_running_loop().time()
         for call, _ in self._attendants:
             call()
-
-
-class Seeker:
-    """Somebody who takes jobs at some stages, and is to be told when one comes to wait there."""
-
-    __slots__ = ("_lookout", "_missed", "call", "seeking", "stages")
-
-    def __init__(self, lookout: Lookout, stages: frozenset[int], call: Callable[[], None]) -> None:
-        self.stages = stages
-        self.call = call
-        self.seeking = True
-        self._missed = False
-        self._lookout = lookout
-
-    def hear(self) -> None:
-        """A job has come; who rests is told as soon as it seeks again."""
-        if self.seeking:
-            self.call()
-        else:
-            self._missed = True
-
-    def seek(self) -> None:
-        """It has found less than it could take."""
-        self.seeking = True
-        if self._missed:
-            self._missed = False
-            self.call()
-        if self._lookout.resting:
-            self._lookout.ring()
-
-    def rest(self) -> None:
-        """It has enough to do: nobody need look on its behalf."""
-        self.seeking = False
-
-    def end(self) -> None:
-        """Tell it no more."""
-        if self in self._lookout.seekers:
-            self._lookout.seekers.remove(self)
-        self._lookout.ring()
 
 
 def _answer(askers: Iterable[asyncio.Future[None]], error: PandoraDbError | None) -> None:
