@@ -45,16 +45,17 @@ CREATE TABLE jobs (
     event_seq       INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
--- NULLS LAST is not accepted in a SQLite index; NULL sorts last in a DESC one by itself.
+-- All ascending, and read backwards where the newest are wanted: what comes in order of time is appended,
+-- and its pages are filled. In a descending index they stay half empty.
 CREATE INDEX idx_jobs_ready ON jobs (ready, (-priority), requested_at, job_id) WHERE NOT archived;
-CREATE INDEX idx_jobs_author ON jobs (author, requested_at DESC, job_id DESC);
-CREATE INDEX idx_jobs_archived ON jobs (completed_at DESC, job_id DESC) WHERE archived;
+CREATE INDEX idx_jobs_author ON jobs (author, requested_at, job_id);
+CREATE INDEX idx_jobs_archived ON jobs (completed_at, job_id) WHERE archived;
 -- Known by another expression than idx_jobs_ready: a plan that was made while the table was empty must
 -- not claim by it.
 CREATE INDEX idx_jobs_active ON jobs (requested_at, job_id) WHERE NOT coalesce(archived, TRUE);
-CREATE INDEX idx_jobs_requested ON jobs (requested_at DESC, job_id DESC) WHERE archived IS NOT FALSE;
-CREATE INDEX idx_jobs_author_id ON jobs (author_id, requested_at DESC, job_id DESC) WHERE author_id IS NOT NULL;
-CREATE INDEX idx_jobs_guild ON jobs (guild_id, requested_at DESC, job_id DESC) WHERE guild_id IS NOT NULL;
+CREATE INDEX idx_jobs_requested ON jobs (requested_at, job_id) WHERE archived IS NOT FALSE;
+CREATE INDEX idx_jobs_author_id ON jobs (author_id, requested_at, job_id) WHERE author_id IS NOT NULL;
+CREATE INDEX idx_jobs_guild ON jobs (guild_id, requested_at, job_id) WHERE guild_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_external ON jobs (external_id) WHERE external_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_idempotency ON jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_operation ON jobs (operation_id) WHERE operation_id IS NOT NULL;
