@@ -19,7 +19,7 @@ _PATIENCE = 0.5
 """Seconds that a job waits here at most; then it is given back, for others to take."""
 _WEIGHT = 0.2
 _WARY = 60.0
-"""Seconds without claims ahead after one of a job that may not be kept waiting."""
+"""Seconds without claims ahead after one of a job that may not be kept waiting, or might be."""
 
 
 class Ahead:
@@ -81,12 +81,16 @@ class Ahead:
         """Give back those of jobs that may not wait here, and claim none ahead for a while."""
         if not any(may_not_wait(claim) for _, claim in self._claims):
             return
+        self.be_wary()
         claims, self._claims = self._claims, deque()
         for came, claim in claims:
             if may_not_wait(claim):
                 self._return(claim)
             else:
                 self._claims.append((came, claim))
+
+    def be_wary(self) -> None:
+        """Claim none ahead for a while."""
         self._wary_until = asyncio.get_running_loop().time() + _WARY
 
     @property
@@ -94,9 +98,15 @@ class Ahead:
         """What is being given back."""
         return list(self._giving)
 
-    def close(self) -> None:
+    def give_up(self) -> None:
         """Begin to give back what has not begun."""
-        self._give_up()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._took = float("inf")
+        while self._claims:
+            _, claim = self._claims.popleft()
+            self._return(claim)
 
     def _wind(self) -> None:
         if self._claims and self._alarm is None:
@@ -108,17 +118,8 @@ class Ahead:
         self._alarm = None
         now = asyncio.get_running_loop().time()
         if self._claims and now >= self._claims[0][0] + _PATIENCE:
-            self._give_up()  # all of them: the hands have found something longer to do
+            self.give_up()  # all of them: the hands have found something longer to do
         self._wind()
-
-    def _give_up(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._took = float("inf")
-        while self._claims:
-            _, claim = self._claims.popleft()
-            self._return(claim)
 
     def _return(self, claim: Claim) -> None:
         giving = asyncio.ensure_future(self._give_back(claim))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
 from pandora_db.models.status import Hold
-from pandora_db.runtime.attempt_log import log_given_back, log_raised
+from pandora_db.runtime.attempt_log import log_raised, log_stopped
 from pandora_db.runtime.context import JobContext
-from pandora_db.runtime.endings import LEFT, end_claim
+from pandora_db.runtime.endings import LEFT, end_claim, failing
 from pandora_db.runtime.outcomes import Done, Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
@@ -135,13 +135,21 @@ class Attempt:
             self._set_timer(self._post.terms.cancel_grace)
             self.task.cancel()
 
+    def give_up(self) -> None:
+        """Go on without the handler, if it was cancelled and goes on: the attempt has failed."""
+        if self._is_at_work and self._phase is _Phase.CUT:
+            log.error("job %d: its handler went on after it was cancelled", self.claim.job_id)
+            self._let_go()
+            self.outcome = Fail("the handler went on after it was cancelled")
+            self._conclude()
+
     def leave(self) -> bool:
         """Leave the job to its lease; whether there is still something under way to wait for."""
         if self._phase is _Phase.ENDING:
             self.task.cancel()
             self.task.add_done_callback(lambda _: self.claim.lose(LEFT))
             return True
-        self._give_up()
+        self._let_go()
         self.claim.lose(LEFT)
         return False
 
@@ -174,18 +182,14 @@ class Attempt:
         self.task.add_done_callback(lambda _: self._post.on_over(self))
 
     async def _read_and_write(self, ended: asyncio.Task[object] | None) -> None:
-        try:
+        with failing(self.claim):
             if ended is not None:
                 self.outcome = self._read(ended)
             if self._ctx.has_told:
                 await self._ctx.close(lost=self.claim.lost)
             at = await end_claim(self._post.db, self.claim, self.outcome, self._post.work)
             if self.outcome is None and at is not None:
-                log_given_back(self.claim, at)
-        except Exception:
-            log.exception("a worker failed on job %d; its lease runs out", self.claim.job_id)
-            # Whoever keeps the traceback keeps the claim too, which is renewed while it lives.
-            self.claim.lose("its worker failed on it")
+                log_stopped(self.claim, at, begun=ended is not None)
 
     def _hear(self) -> None:
         """Not at once: the handler itself may have met the news, in a step that goes on."""
@@ -236,10 +240,7 @@ class Attempt:
         if not self._is_at_work:
             return
         if self._phase is _Phase.CUT:
-            log.error("job %d: its handler went on after it was cancelled", self.claim.job_id)
-            self._give_up()
-            self.outcome = Fail("the handler went on after it was cancelled")
-            self._conclude()
+            self.give_up()
         else:
             self._late = self._phase is _Phase.WORKING
             self.cut()
@@ -283,8 +284,8 @@ class Attempt:
         itself = f"the handler stopped itself, and nobody had asked it to (it raised {raised})"
         return Fail(ExecutionFailed(itself))
 
-    def _give_up(self) -> None:
-        """Go on without the handler."""
+    def _let_go(self) -> None:
+        """Wait for the handler no longer."""
         self._unwatch()
         self.task.cancel()
         self.left = self.task

@@ -1,4 +1,4 @@
-"""What the log says of attempts: of each that failed, and of each whose job was given back."""
+"""What the log says of attempts: of each that failed, and of each that was stopped."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def log_failed(claim: Claim, outcome: Fail, wait: float | None) -> None:
         log.info("job %d: attempt %d: %s; %s", claim.job_id, claim.attempt, words, then)
 
 
-def log_given_back(claim: Claim, at: StageCode) -> None:
-    """A handler was stopped, and its job is at `at` now."""
+def log_stopped(claim: Claim, at: StageCode, *, begun: bool) -> None:
+    """A handler was stopped, or not begun at all, and its job is at `at` now."""
     if stage_info(at).kind is StageKind.CANCELLED:
         became = "cancelled"
     elif claim.hold is Hold.PAUSE:
         became = "paused"
     else:
         became = f"given back, waits at {stage_info(at).name}"
-    log.info("job %d: attempt %d was stopped: %s", claim.job_id, claim.attempt, became)
+    what = "stopped" if begun else "not begun"
+    log.info("job %d: attempt %d was %s: %s", claim.job_id, claim.attempt, what, became)
 
 
 def _first_line(outcome: Fail) -> str:

@@ -30,10 +30,10 @@ log = logging.getLogger("pandora_db")
 
 _ASKED = 0.7
 """Part of the time to shut down that handlers have before they are cancelled."""
-_LONGEST = 31_536_000.0
-"""Seconds to wait for leases: each is over, or renewed, when its own time is."""
 _CUT = 0.25
 """Part of it that they have to end then; the rest is for writing."""
+_LONGEST = 31_536_000.0
+"""Seconds to wait for leases: each is over, or renewed, when its own time is."""
 
 
 class Crew:
@@ -62,18 +62,20 @@ class Crew:
     async def __aenter__(self) -> Self:
         if self._begun:
             raise RuntimeError("these workers have begun before; they work once")
-        self._begun = True
         try:
             await self._count_elsewhere("they come here if their leases run out")
+        except SchemaError:  # nothing could ever be claimed
+            raise
         except PandoraDbError as error:
-            if isinstance(error, SchemaError):  # nothing could ever be claimed
-                raise
             log.debug("the workers meet it too, and say so: %s", error)
         dirs: DataDirs | None = None
         if (root := self._terms.data_root) is not None:
             dirs = await dirs_of(self.db, root)
             if self._terms.keep_data is not None:
                 self._retention = Retention(self.db, dirs, self._terms.keep_data)
+        if self._begun:  # by somebody else meanwhile
+            raise RuntimeError("these workers have begun before; they work once")
+        self._begun = True
         for worker in self.workers:
             # Polling goes on beside it.
             lookout = internals(self.db).lookout
@@ -184,6 +186,8 @@ class Crew:
         for worker in self.workers:
             worker.cut()
         await self._ended_by(began + most * (_ASKED + _CUT))
+        for worker in self.workers:
+            worker.give_up()
         await self._ended_by(began + most)
         for worker in self.workers:
             worker.leave()
@@ -203,8 +207,7 @@ class Crew:
     async def _ended_by(self, when: float) -> None:
         loop = asyncio.get_running_loop()
         while (tasks := self._tasks()) and (left := when - loop.time()) > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait(tasks, timeout=left)
+            await asyncio.wait(tasks, timeout=left)
 
     def _hand_on(self, stage: StageCode) -> None:
         """A job came to wait at `stage`."""

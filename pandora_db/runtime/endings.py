@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -46,6 +46,17 @@ _PASSING = (
 _FIRST, _MOST = 0.1, 5.0  # seconds between two tries
 LEFT = "it was left to its lease"
 """Said to a claim that is given up: as long as anything keeps it, it would be renewed."""
+
+
+@contextmanager
+def failing(claim: Claim) -> Generator[None]:
+    """What fails in the block is told, and loses the claim."""
+    try:
+        yield
+    except Exception:
+        log.exception("a worker failed on job %d; its lease runs out", claim.job_id)
+        # Whoever keeps the traceback keeps the claim too, which is renewed while it lives.
+        claim.lose("its worker failed on it")
 
 
 async def finish_claims(

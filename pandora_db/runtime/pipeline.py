@@ -139,6 +139,7 @@ class Pipeline:
         Raises:
             InvalidInput: no stage was declared, the lease of one is no longer than the heartbeat
                 of `db`, or another bad argument.
+            SchemaMissing: by the `async with`; call `init_schema` first.
         """
         if not isinstance(cast("object", db), JobDb):
             refuse("db", db, "an open JobDb: `async with JobDb.open(…) as db`")
@@ -172,7 +173,8 @@ def _takes_a_context(handler: object) -> bool:
     if not inspect.iscoroutinefunction(handler):
         return False
     try:
-        inspect.signature(handler).bind(None)
+        # Of the function itself: what it wraps may take more.
+        inspect.signature(handler, follow_wrapped=False).bind(None)
     except TypeError:
         return False
     return True

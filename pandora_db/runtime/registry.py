@@ -171,7 +171,7 @@ def _define(
         raise InvalidInput(
             f"{kind.__name__} has no run; expected `async def run(self, ctx)`", field="run"
         )
-    signature = inspect.signature(run)
+    signature = inspect.signature(run, follow_wrapped=False)  # what it wraps may take more
     try:
         signature.bind(None, None)
     except TypeError as error:

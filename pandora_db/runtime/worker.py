@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pandora_db.errors import HandleClosed, PandoraDbError
 from pandora_db.runtime.ahead import Ahead
 from pandora_db.runtime.attempt import Attempt, Post
-from pandora_db.runtime.endings import LEFT, end_claim, finish_claims
+from pandora_db.runtime.endings import LEFT, end_claim, failing, finish_claims
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.runtime.outcomes import Done
 from pandora_db.runtime.wake import Wake
@@ -74,8 +74,7 @@ class Worker:
         self._on_done = on_done
         self._hands = Hands(work.concurrency, self.wake.ring)
         # What waits counts against limits; lost with its worker, it has used up an attempt.
-        none_ahead = bool(work.limits is not None or not work.resumable or work.once)
-        self._none_ahead = none_ahead
+        none_ahead = work.limits is not None or not work.resumable or work.once
         self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
         self._policies: Mapping[StageCode | int | str, str] = {}
         self._policies_until = 0.0  # loop time
@@ -146,9 +145,9 @@ class Worker:
     @property
     def settled(self) -> bool:
         """The same, but for handlers that wait for other jobs."""
-        if not self._found_nothing or self._ahead or self._news or self.wake.rung:
+        if not self._found_nothing or self._news or self.wake.rung:
             return False
-        if self._writing:
+        if self._ahead or self._ahead.giving or self._writing:
             return False
         return all(attempt.hand.is_lent for attempt in self.attempts)
 
@@ -177,12 +176,17 @@ class Worker:
         if self._loop is not None and not self._claiming:
             self._loop.cancel()
             await asyncio.wait([self._loop])
-        self._ahead.close()
+        self._ahead.give_up()
 
     def cut(self) -> None:
         """Cancel what is still under way."""
         for attempt in self.attempts:
             attempt.cut()
+
+    def give_up(self) -> None:
+        """Go on without the handlers that were cancelled and go on."""
+        for attempt in tuple(self.attempts):
+            attempt.give_up()
 
     def leave(self) -> None:
         """Wait for nothing any more: what is still under way is left to its lease."""
@@ -200,7 +204,9 @@ class Worker:
     async def _run(self, seeker: Seeker) -> None:
         while not self._stopping:
             self.wake.answer()
+            seeker.answer()
             self._found_nothing = False
+            await self._look_at_policies()
             wanted = self._wanted()
             if wanted <= 0:
                 seeker.rest()
@@ -225,7 +231,7 @@ class Worker:
                 log.info("jobs can be claimed for %s again", self.work.working.name)
             self._ahead.add(claims)
             if self._stopping:
-                self._ahead.close()
+                self._ahead.give_up()
                 return
             self._begin_ahead()
             self._ahead.part_with(self._may_not_wait)
@@ -246,7 +252,6 @@ class Worker:
         self._hands.reserved = max(min(wanted, self.free), 0)
         self._claiming = True
         try:
-            await self._look_at_policies()
             claims = await self._db.claim_jobs(
                 work.waiting, into=work.working, limit=wanted, lease=work.lease, names=work.names,
                 tags=work.tags, limits=work.limits,
@@ -261,11 +266,17 @@ class Worker:
         return claims
 
     async def _look_at_policies(self) -> None:
+        """Before claims ahead: what becomes of a job that is lost with its worker."""
         loop = asyncio.get_running_loop()
-        if self._none_ahead or loop.time() < self._policies_until:
+        if not self._ahead.room or loop.time() < self._policies_until:
             return
-        self._policies = await self._db.get_recovery_policies()
-        self._policies_until = loop.time() + _POLICIES
+        try:
+            self._policies = await self._db.get_recovery_policies()
+        except PandoraDbError as error:
+            log.debug("none are claimed ahead: the recovery policies are not known: %s", error)
+            self._ahead.be_wary()
+        else:
+            self._policies_until = loop.time() + _POLICIES
 
     def _wanted(self) -> int:
         """How many jobs to claim: for free hands, and some ahead of need while jobs are short."""
@@ -293,11 +304,14 @@ class Worker:
 
     async def _give_back(self, claim: Claim) -> None:
         try:
-            await end_claim(self._db, claim, None, self.work)
+            with failing(claim):
+                await end_claim(self._db, claim, None, self.work)
         except asyncio.CancelledError:
+            log.warning("job %d is left to its lease", claim.job_id)
             claim.lose(LEFT)
             raise
-        self.wake.ring()
+        finally:
+            self.wake.ring()
 
     def _returned(self, attempt: Attempt, outcome: Done) -> None:
         """A handler has returned: its hand goes to the next job while the end is written."""
@@ -342,11 +356,8 @@ class Worker:
         return None in errors
 
     async def _write_alone(self, end: _End, failed: PandoraDbError | None) -> bool:
-        try:
+        with failing(end.claim):
             await end_claim(self._db, end.claim, end.outcome, self.work, failed=failed)
-        except Exception:
-            log.exception("a worker failed on job %d; its lease runs out", end.claim.job_id)
-            end.claim.lose("its worker failed on it")
         return not end.claim.lost
 
     def _written(self, writer: asyncio.Task[bool]) -> None:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 class Seeker:
     """Somebody who takes jobs at some stages, and is to be told when one comes to wait there."""
 
-    __slots__ = ("_lookout", "_missed", "call", "seeking", "stages")
+    __slots__ = ("_call", "_lookout", "_missed", "seeking", "stages")
 
     def __init__(self, lookout: Lookout, stages: frozenset[int], call: Callable[[], None]) -> None:
         self.stages = stages
-        self.call = call
+        self._call = call
         self.seeking = True
         self._missed = False
         self._lookout = lookout
@@ -24,16 +24,20 @@ class Seeker:
     def hear(self) -> None:
         """A job has come; who rests is told as soon as it seeks again."""
         if self.seeking:
-            self.call()
+            self._call()
         else:
             self._missed = True
+
+    def answer(self) -> None:
+        """It looks: it is told only of what comes from now on."""
+        self._missed = False
 
     def seek(self) -> None:
         """It has found less than it could take."""
         self.seeking = True
         if self._missed:
             self._missed = False
-            self.call()
+            self._call()
         if self._lookout.resting:
             self._lookout.ring()
 

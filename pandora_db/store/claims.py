@@ -24,6 +24,7 @@ from pandora_db.errors import (
     NotFound,
     OutcomeUnknown,
     PandoraDbError,
+    TransactionAborted,
 )
 from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
@@ -37,8 +38,8 @@ from pandora_db.store.leases import lease_args
 from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
-_TRIES = 4
-"""Of a claim that names its operation, while connections are lost."""
+_PAUSES = (0.05, 0.1, 0.2)
+"""Seconds, about, before a claim that names its operation is tried again."""
 _COLUMNS = len(JobRow._fields)
 _ONE, _HUNDRED, _THOUSAND = map(frozenset, (("one",), ("hundred",), ("thousand",)))
 _SALT = 20  # bits; SQLite's tokens keep as many of them free
@@ -302,13 +303,14 @@ class Claims(ClaimEnds):
         """Take what is wanted, unless an earlier call with this operation id took something."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._leases.settings.connect_timeout
-        for tries_left in reversed(range(_TRIES)):
+        for pause in _PAUSES:
             try:
                 return await self._try_once(query)
-            except ConnectionFailed:  # nothing was taken
-                if not (tries_left and self._leases.lasting and loop.time() < deadline):
+            except (ConnectionFailed, TransactionAborted):  # nothing was taken
+                if not self._leases.lasting or loop.time() > deadline:
                     raise
-        raise AssertionError("unreachable")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        return await self._try_once(query)
 
     async def _try_once(self, query: _Query) -> list[HeldClaim]:
         async with self._taking(query) as unit:
@@ -317,8 +319,8 @@ class Claims(ClaimEnds):
             if "job_ids" in query.args:
                 rows = await unit.take("claim_by_ids", query.args)
             else:
-                args = query.begin(None) | {"limit": query.limit}
-                rows = await unit.take("claim_jobs", args, query.when(None) | _up_to(query.limit))
+                args = query.args | {"limit": query.limit}
+                rows = await unit.take("claim_jobs", args, query.flags | _up_to(query.limit))
         return self._claims(rows, query)
 
     @asynccontextmanager

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID, uuid4
 
-from pandora_db import JobDb, Limits, Stage
+import psycopg
+
+from pandora_db import Claim, JobDb, Limits, Stage
 from pandora_db.testing import make_job
+from tests.support.databases import PostgresDatabases
 from tests.support.waiting import wait_until
 
 
@@ -65,3 +69,38 @@ async def test_an_exhausted_pool_costs_no_lease(url: str) -> None:
                 await asyncio.sleep(0.1)
             assert not await db.has_lapsed()
         await worker.finish_job(claim, Stage.DOWNLOADED)
+
+
+def make_strict(url: str) -> None:
+    """Transactions of this database begin at REPEATABLE READ, where nobody says otherwise."""
+    with psycopg.connect(url, autocommit=True) as raw:
+        raw.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = "
+            "''repeatable read''', current_database()); END $$"
+        )
+
+
+async def test_claims_repeated_at_once_meet_each_other_under_a_stricter_default(url: str) -> None:
+    make_strict(url)
+    async with JobDb.open(url, sweep=None) as db, JobDb.open(url, sweep=None) as other:
+        for _ in range(5):
+            await db.insert_jobs([make_job() for _ in range(4)])
+            call = uuid4()
+
+            async def claim(one: JobDb, call: UUID = call) -> list[Claim]:
+                return await one.claim_jobs(
+                    Stage.QUEUED, into=Stage.DOWNLOADING, limit=2, operation_id=call
+                )
+
+            found = await asyncio.gather(*(claim(one) for one in (db, other) * 3))
+            assert len({tuple(one.job_id for one in claims) for claims in found}) == 1
+
+
+async def test_tables_are_made_at_once_under_a_stricter_default(
+    postgres_databases: PostgresDatabases,
+) -> None:
+    with postgres_databases.fresh() as url:
+        make_strict(url)
+        async with JobDb.open(url) as db, JobDb.open(url) as other:
+            await asyncio.gather(*(one.init_schema() for one in (db, other) * 3))
+            assert await db.verify_schema() == []

@@ -10,6 +10,7 @@ from pandora_db import EventKind, JobDb, Stage
 from pandora_db.runtime import JobContext, Pipeline
 from pandora_db.testing import make_job
 from tests.support.pooler import Pooler
+from tests.support.waiting import wait_until
 
 
 async def test_watching_and_working_behind_a_pooler(url: str) -> None:
@@ -42,12 +43,16 @@ async def test_watching_and_working_behind_a_pooler(url: str) -> None:
 async def test_array_types_are_looked_up_while_connecting(url: str) -> None:
     async with (
         Pooler(url) as pooler,
-        JobDb.open(pooler.dsn, pgbouncer=True, sweep=None, pool_max=1) as db,
+        JobDb.open(
+            pooler.dsn, pgbouncer=True, sweep=None, pool_max=1, lease=5.0, heartbeat=0.1
+        ) as db,
     ):
         begun = len(pooler.begun)
         await db.insert_jobs([make_job(), make_job()])
-        for claim in await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=2):
-            await db.finish_job(claim, Stage.UPLOADED)
+        claim, other = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=2)
+        await db.finish_job(claim, Stage.UPLOADED)
+        await wait_until(lambda: any(b"held.seconds" in one for one in pooler.begun[begun:]))
+        await db.finish_job(other, Stage.UPLOADED)
         asked = pooler.begun[begun:]
         assert len(asked) > 3
         assert not [one for one in asked if b"typeinfo_tree" in one or b"'jit'" in one]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from pandora_db import Claim, EventKind, Hold, JobDb, Stage
+from pandora_db import Claim, EventKind, Hold, InvalidInput, JobDb, Stage, StorageError
 from pandora_db.runtime import JobContext, Pipeline, ahead
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
@@ -219,3 +220,94 @@ async def test_a_claim_that_is_under_way_at_the_end_is_given_back(db: JobDb) -> 
         async with pipeline.running(db):
             await asyncio.sleep(0.1 + turn * 0.013)
         assert await at_work(db) == 0
+
+
+async def test_without_the_policies_jobs_are_done_and_none_wait(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused() -> None:
+        raise StorageError("permission denied for table recovery_policies")
+
+    monkeypatch.setattr(db, "get_recovery_policies", refused)
+    ids = await filled(db)
+    shop = Shop()
+    async with shop.pipeline.running(db) as crew:
+        await wait_until(lambda: len(shop.begun) == SHORT + 2)
+        (worker,) = crew.workers
+        await wait_until(lambda: len(worker.attempts) == 2)
+        assert len(worker.claims) == 2
+        shop.go.set()
+        await crew.wait_idle()
+
+    assert sorted(shop.begun) == sorted(ids)
+
+
+async def test_the_policies_are_not_asked_for_where_nothing_is_claimed_ahead(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "_SHORT", 0.0)
+    asked = 0
+    get = db.get_recovery_policies
+
+    async def counted() -> object:
+        nonlocal asked
+        asked += 1
+        return await get()
+
+    monkeypatch.setattr(db, "get_recovery_policies", counted)
+    await filled(db)
+    shop = Shop()
+    shop.go.set()
+    async with shop.pipeline.running(db) as crew:
+        await crew.wait_idle()
+
+    assert asked == 0
+
+
+async def test_workers_are_not_settled_while_something_is_given_back(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, go = db.release_job, asyncio.Event()
+
+    async def slow(claim: Claim, **options: Any) -> object:
+        await go.wait()
+        return await release(claim, **options)
+
+    monkeypatch.setattr(db, "release_job", slow)
+    ids = await filled(db)
+    shop = Shop()
+    async with shop.pipeline.running(db) as crew:
+        (worker,) = crew.workers
+        giving = await wait_until(lambda: worker._ahead.giving)
+        shop.go.set()
+        waiting = asyncio.ensure_future(crew.wait_settled())
+        await wait_until(lambda: len(shop.begun) == len(ids) - len(giving))
+        await asyncio.wait([waiting], timeout=0.3)
+        assert not waiting.done()
+        go.set()
+        await waiting
+
+    assert sorted(shop.begun) == sorted(ids)
+
+
+async def test_a_job_that_cannot_be_given_back_is_told_and_left(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refused(_: Claim, **_options: object) -> None:
+        raise InvalidInput("not this one")
+
+    await filled(db)
+    shop = Shop()
+    monkeypatch.setattr(db, "release_job", refused)
+    async with shop.pipeline.running(db) as crew:
+        await wait_until(lambda: len(shop.begun) == SHORT + 2)
+        (worker,) = crew.workers
+        waiting = await wait_until(
+            lambda: [claim for claim in worker.claims if claim.job_id not in shop.begun]
+        )
+        await wait_until(lambda: all(claim.lost for claim in waiting))
+        shop.go.set()
+
+    for claim in waiting:
+        assert f"a worker failed on job {claim.job_id}; its lease runs out" in caplog.text
+    assert "never retrieved" not in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import time
@@ -17,6 +18,7 @@ from pandora_db import (
     JobDb,
     JobStatus,
     Limits,
+    SchemaMissing,
     Settings,
     Stage,
     StageCode,
@@ -32,6 +34,7 @@ from pandora_db.runtime import (
     Snooze,
 )
 from tests.support.handlers import DOWNLOAD, ENCODE, FAST, UPLOAD, kinds, one_stage, row_of, run_one
+from tests.support.raw import Raw
 from tests.support.waiting import wait_until
 
 
@@ -198,6 +201,42 @@ async def test_an_attempt_that_takes_too_long_has_failed(db: JobDb) -> None:
     assert row.error == "ExecutionFailed: the attempt took longer than 0.1 s"
 
 
+async def test_at_the_end_of_a_stubborn_handler_its_failure_is_written(db: JobDb) -> None:
+    release = asyncio.Event()
+
+    async def handler(_: JobContext) -> None:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+    job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+    times: dict[str, float] = {"grace": 10.0, "cancel_grace": 10.0, "shutdown_timeout": 1.0}
+    async with one_stage(handler).running(db, **times) as crew:
+        await wait_until(lambda: crew.running)
+    release.set()
+
+    row = await row_of(db, job_id)
+    assert row.status is JobStatus.FAILED
+    assert row.error == "the handler went on after it was cancelled"
+
+
+async def test_workers_that_were_refused_may_begin_later(db_url: str, raw: Raw) -> None:
+    raw("ALTER TABLE jobs RENAME TO jobs_of_old")
+    async with JobDb.open(db_url, sweep=None) as db:
+        crew = one_stage(_nothing).running(db, **FAST)
+        with pytest.raises(SchemaMissing):
+            await crew.__aenter__()
+        raw("ALTER TABLE jobs_of_old RENAME TO jobs")
+        job_id = await db.insert_job(Job(author="mika"))
+        async with crew:
+            await crew.wait_idle()
+        assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
+        with pytest.raises(RuntimeError, match="have begun before"):
+            await crew.__aenter__()
+
+
 async def test_a_handler_that_swallows_its_cancellation_is_given_up(db: JobDb) -> None:
     release = asyncio.Event()
     begun: list[int] = []
@@ -254,6 +293,14 @@ async def test_names_and_tags_choose_the_handler(db: JobDb) -> None:
 async def _takes_nothing() -> None: ...
 
 
+async def _takes_more(session: object, ctx: JobContext) -> None: ...
+
+
+@functools.wraps(_takes_more)
+async def _decorated(ctx: JobContext) -> None:
+    await _takes_more(object(), ctx)
+
+
 async def _nothing(ctx: JobContext) -> None:
     pass
 
@@ -302,6 +349,7 @@ async def test_a_pipeline_that_cannot_run_is_refused(db: JobDb) -> None:
         pipeline.stage(*DOWNLOAD)(lambda _: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(InvalidInput, match="async def work"):
         pipeline.stage(*DOWNLOAD)(_takes_nothing)  # type: ignore[type-var]
+    Pipeline().stage(*DOWNLOAD)(_decorated)
     pipeline.stage(*DOWNLOAD)(_nothing)
     with pytest.raises(InvalidInput, match=r"^db is .*text.*; expected an open JobDb"):
         pipeline.running("p.db")  # type: ignore[arg-type]

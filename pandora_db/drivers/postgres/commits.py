@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pandora_db.drivers.postgres.pool import Connection, Pool
     from pandora_db.drivers.postgres.transaction import PostgresTransaction
     from pandora_db.sqlfiles import Catalogue
+
+log = logging.getLogger("pandora_db")
 
 _PAUSE = 0.05  # seconds between two questions
 
@@ -66,6 +69,7 @@ class Commits:
         """
         values = self._status.statements[0].bind({"transaction": doubt.number})
         deadline = asyncio.get_running_loop().time() + self._settings.outcome_timeout
+        told = False
         while asyncio.get_running_loop().time() < deadline:
             status: object = "in progress"
             started: object = doubt.server
@@ -78,8 +82,10 @@ class Commits:
                 raise doubt.failure from None
             except HandleClosed:
                 break
-            except (*LOST, asyncpg.PostgresError, ConnectionFailed, PoolTimeout):
-                pass  # the server is away, or has no time to answer
+            except (*LOST, asyncpg.PostgresError, ConnectionFailed, PoolTimeout) as error:
+                if not told:  # the server is away, has no time, or may not be asked
+                    log.warning("looking again for what became of a transaction: %s", error)
+                told = True
             if status == "committed" and started == doubt.server:
                 self._pool.committed()  # told before it was so, maybe
                 return

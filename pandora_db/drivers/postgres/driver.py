@@ -132,7 +132,11 @@ class PostgresDriver:
                 "plan_cache_mode": "force_generic_plan",
             }
         try:
-            return await asyncpg.connect(**self._address.connect_arguments(), **options)
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+                **self._address.connect_arguments(), **options
+            )
+            if settings.pgbouncer:
+                await self._look_up_types(connection)
         except (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
@@ -141,6 +145,16 @@ class PostgresDriver:
             ValueError,
         ) as error:
             raise ConnectionFailed(_why(error), target=self._target) from error
+        return connection
+
+    async def _look_up_types(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Have asyncpg look up all that the statements need, in one transaction."""
+        try:
+            async with connection.transaction():
+                await connection.fetchrow(self.queries.get("array_types").text)
+        except BaseException:
+            connection.terminate()
+            raise
 
     async def close(self) -> None:
         """Let running calls end within `close_timeout`, then disconnect; may be called again."""
@@ -326,7 +340,7 @@ class PostgresDriver:
             async with self._pool.connection() as connection:
                 transaction = PostgresTransaction(connection, self.queries, self._target)
                 try:
-                    await transaction.run("BEGIN")
+                    await transaction.run("BEGIN ISOLATION LEVEL READ COMMITTED")
                 except ConnectionFailed:  # it died in the pool
                     self._pool.discard(connection)
                     if last:

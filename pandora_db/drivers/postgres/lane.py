@@ -337,7 +337,7 @@ class Lane:
         repeated = any(call.repeated for call in batch)
         text, columns = self._ask([call.args for call in batch], repeated=repeated)
         rows = await connection.fetch(text, *columns)
-        if self._query.makes_events:
+        if rows and self._query.makes_events:
             self._pool.committed(self._query.arrivals(call.args for call in batch))
         outcomes: list[Written] = [None] * len(batch)
         for row in rows:

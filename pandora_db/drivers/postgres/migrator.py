@@ -14,7 +14,7 @@ class PostgresMigrator(PostgresTransaction):
     async def begin(self, lock_timeout: float) -> None:
         """Wait long for other migrating processes, and `lock_timeout` seconds for a table."""
         patience = self._patience
-        await super().run("BEGIN")
+        await super().run("BEGIN ISOLATION LEVEL READ COMMITTED")
         await super().run(f"SET LOCAL statement_timeout = {round(patience * 1000)}")
         await super().run(f"SET LOCAL lock_timeout = {round(patience * 1000)}")
         await self._fetch(self._queries.get("lock_schema").text, (), timeout=patience + 1.0)

@@ -256,20 +256,17 @@ class Pool:
 
     async def _open(self) -> Connection:
         connection = await self._connect()
-        try:
-            if self._settings.pgbouncer:
-                async with connection.transaction():
-                    await connection.fetchrow(self._queries.get("array_types").text)
-            else:
+        if not self._settings.pgbouncer:
+            try:
                 self._backends[connection] = await connection.fetchrow(
                     self._queries.get("backend").text
                 )
-        except (*LOST, asyncpg.PostgresError) as error:
-            connection.terminate()
-            raise translate(error, self.target) from error
-        except BaseException:
-            connection.terminate()
-            raise
+            except (*LOST, asyncpg.PostgresError) as error:
+                connection.terminate()
+                raise translate(error, self.target) from error
+            except BaseException:
+                connection.terminate()
+                raise
         return connection
 
     def _admit(self, connection: Connection) -> None:

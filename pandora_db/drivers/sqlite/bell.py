@@ -25,7 +25,7 @@ class SqliteBell:
     The writer is asked, whose own commits do not change the answer. Asking is a hop into its
     thread, so it is done when the WAL file was written to, which Linux tells and its time and size
     show elsewhere. What was written counts a moment later, when it is on disk: the question is
-    asked again, and ever more seldom, until the answer is another.
+    asked again, ever more seldom; after an answer too, since more may have been written by then.
     """
 
     def __init__(

@@ -138,6 +138,7 @@ class Worker:
 
         One caller's bad row must not fail the others, so after an error all is rolled back and
         done again with a savepoint around each. Savepoints from the start would cost the rule.
+        Where one takes the transaction along, each call gets one of its own.
         """
         # A cursor that an error keeps alive would keep the file open beyond close().
         with closing(plain_cursor(connection)) as cursor:
@@ -157,9 +158,8 @@ class Worker:
                     self.rivals.look(connection)
                 results = self._run_all(connection, cursor, calls) if together else None
                 if results is None:  # each by itself, which tells whose it was
-                    results = self._run_each(connection, calls)
-                if connection.in_transaction:
-                    cursor.execute("COMMIT")
+                    return self._commit_each(connection, cursor, calls)
+                cursor.execute("COMMIT")
             except BaseException:
                 _rollback(connection)
                 raise
@@ -216,14 +216,19 @@ class Worker:
                 results += [self.run(cursor, query, args) for args in alike]
         return results
 
-    def _run_each(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Result]:
-        """All calls in the open transaction, or, where one takes it along, each in its own."""
+    def _commit_each(
+        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, calls: Sequence[Call]
+    ) -> list[Result]:
+        """Commit all calls in the open transaction, or, where one takes it along, each alone."""
         try:
-            return [self.run_alone(connection, query, args) for query, args in calls]
+            results = [self.run_alone(connection, query, args) for query, args in calls]
         except REFUSED as error:  # by RAISE(ROLLBACK) in a trigger of another program
             if connection.in_transaction or _code(error) not in _A_CALLS_FAULT:
                 raise
-        results: list[Result] = []
+        else:
+            cursor.execute("COMMIT")
+            return results
+        results = []
         for query, args in calls:
             results.append(self._commit_alone(connection, query, args))
             failed = results[-1]
