@@ -220,6 +220,7 @@ class Worker:
         self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, calls: Sequence[Call]
     ) -> list[Result]:
         """Commit all calls in the open transaction, or, where one takes it along, each alone."""
+        results: list[Result]
         try:
             results = [self.run_alone(connection, query, args) for query, args in calls]
         except REFUSED as error:  # by RAISE(ROLLBACK) in a trigger of another program
