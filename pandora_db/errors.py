@@ -26,6 +26,7 @@
     ├── PoolTimeout                      no connection became free in time
     ├── StatementTimeout                 the statement ran longer than it may; it was stopped
     ├── LockTimeout                      another transaction held the row or file too long
+    ├── MissingPrivilege                 the role lacks a right on the server
     ├── StorageError
     │   ├── StorageFull                  the disk is full; what was acknowledged is intact
     │   ├── StorageDamaged               the file is not a sound SQLite database
@@ -309,6 +310,10 @@ class StatementTimeout(PandoraDbError):
 
 class LockTimeout(PandoraDbError):
     """Another transaction held the row, table or file longer than the lock time-out."""
+
+
+class MissingPrivilege(PandoraDbError):
+    """The role lacks a right on the server; its owner can grant it."""
 
 
 class StorageError(PandoraDbError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
+
+from pandora_db.models.checks import refuse
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,7 +22,10 @@ _stop: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("
 
 
 def stop_requested() -> bool:
-    """Whether who awaits this work was cancelled; for functions in `run_blocking` to look at."""
+    """Whether who awaits this work was cancelled; for functions in `run_blocking` to look at.
+
+    A handler that is asked to stop is cancelled after `grace`; `ctx.interrupted` tells at once.
+    """
     event = _stop.get()
     return event is not None and event.is_set()
 
@@ -30,7 +36,12 @@ async def run_blocking(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwarg
     A thread cannot be killed. When the awaiting task is cancelled, `stop_requested()` answers True
     in it from then on; for `GRACE` seconds its end is awaited, and then it is left alone. It is a
     daemon: it does not keep the process alive.
+
+    Raises:
+        InvalidInput: `func` is an async function.
     """
+    if inspect.iscoroutinefunction(func):
+        refuse("func", func, "a plain function; an async one is awaited")
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
     stop = threading.Event()

@@ -63,7 +63,7 @@ class Crew:
         if self._begun:
             raise RuntimeError("these workers have begun before; they work once")
         try:
-            await self._count_elsewhere("they come here if their leases run out")
+            await self._count_elsewhere("these come here if their leases run out")
         except SchemaError:  # nothing could ever be claimed
             raise
         except PandoraDbError as error:
@@ -76,6 +76,10 @@ class Crew:
         if self._begun:  # by somebody else meanwhile
             raise RuntimeError("these workers have begun before; they work once")
         self._begun = True
+        if self.workers:
+            log.info(
+                "working on jobs at %s", ", ".join(str(worker.work) for worker in self.workers)
+            )
         for worker in self.workers:
             # Polling goes on beside it.
             lookout = internals(self.db).lookout
@@ -122,7 +126,7 @@ class Crew:
             if all(worker.over for worker in self.workers):
                 return
             try:
-                waits = "waiting until their leases are renewed or run out"
+                waits = "waiting until these are renewed or run out"
                 if await self._count_elsewhere(waits):
                     tell_recovered((await self.db.recover(wait=_LONGEST)).jobs)
             except HandleClosed:
@@ -156,8 +160,7 @@ class Crew:
         for stage in {worker.work.working for worker in self.workers}:
             count += await self.db.count_jobs(stage=stage, archived=False)
         if count > 0:
-            are = "is" if count == 1 else "are"
-            log.info("%s %s at work elsewhere: %s", counted(count, "job"), are, what)
+            log.info("under leases of other workers, %s: %s", counted(count, "job"), what)
         return max(count, 0)
 
     async def _tell_left(self) -> None:

@@ -117,8 +117,14 @@ class JobHandle:
             TimeoutError: it has not ended in time; it goes on.
             NotFound: it was deleted.
         """
-        async with asyncio.timeout(timeout):
-            row = (await wait_ended(self._db, [self.id])).get(self.id)
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                row = (await wait_ended(self._db, [self.id])).get(self.id)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s") from error
         if row is None:
             raise NotFound(self.id)
         if row.status is JobStatus.FAILED:

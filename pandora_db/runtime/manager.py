@@ -7,12 +7,13 @@ import os
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, cast
 
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_path, check_text
-from pandora_db.models.checks import check_tags
+from pandora_db.db import JobDb
+from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
 from pandora_db.models.limits import MAX_AUTHOR
@@ -26,9 +27,6 @@ from pandora_db.runtime.job_handler import JobHandler
 from pandora_db.runtime.job_info import JobInfo
 from pandora_db.runtime.registry import REGISTRY, Registry
 from pandora_db.runtime.work import Terms, Work
-
-if TYPE_CHECKING:
-    from pandora_db.db import JobDb
 
 log = logging.getLogger("pandora_db")
 
@@ -74,6 +72,10 @@ class JobManager:
         cancel_grace: float = 10.0,
         shutdown_timeout: float = 30.0,
     ) -> None:
+        if not isinstance(cast("object", db), JobDb):
+            refuse("db", db, "an open JobDb: `async with JobDb.open(…) as db`")
+        if not isinstance(cast("object", registry), Registry):
+            refuse("registry", registry, "a Registry, or none for that of @job")
         self.db = db
         self.registry = registry
         self._author = check_text(author, "author", MAX_AUTHOR, least=1)

@@ -86,8 +86,7 @@ class Pipeline:
         chosen = None if names is None else tuple(check_names(names))
 
         def register(handler: H) -> H:
-            if not _takes_a_context(handler):
-                refuse("handler", handler, "a function of the form `async def work(ctx)`")
+            _check_handler(handler)
             self._add(
                 Work(
                     waiting=start,
@@ -169,15 +168,22 @@ class Pipeline:
         self.works.append(work)
 
 
-def _takes_a_context(handler: object) -> bool:
+def _check_handler(handler: object) -> None:
+    name = getattr(handler, "__qualname__", repr(handler))
+    expected = "`async def work(ctx)`, with blocking work in run_blocking()"
     if not inspect.iscoroutinefunction(handler):
-        return False
+        raise InvalidInput(
+            f"the handler {name} is no async function; expected {expected}", field="handler"
+        )
+    signature = inspect.signature(handler, follow_wrapped=False)  # what it wraps may take more
     try:
-        # Of the function itself: what it wraps may take more.
-        inspect.signature(handler, follow_wrapped=False).bind(None)
-    except TypeError:
-        return False
-    return True
+        signature.bind(None)
+    except TypeError as error:
+        raise InvalidInput(
+            f"the handler {name}{signature} cannot be called with a context: {error}; "
+            f"expected {expected}",
+            field="handler",
+        ) from error
 
 
 def _check_after(working: StageCode, value: object) -> StageCode:

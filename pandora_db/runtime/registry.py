@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_bool, check_int, check_text
 from pandora_db.errors import InvalidInput
-from pandora_db.models.checks import refuse
+from pandora_db.models.checks import describe, refuse
 from pandora_db.models.limits import MAX_KEY, MAX_VERSION
 from pandora_db.runtime.definition import JobDefinition, output_of, transient_without_default
 
@@ -168,8 +168,11 @@ def _define(
         refuse("job", kind, "a pydantic model")
     run: Any = getattr(kind, "run", None)
     if not inspect.iscoroutinefunction(run):
+        has = "has no run" if run is None else f"has a run that is {describe(run)}"
         raise InvalidInput(
-            f"{kind.__name__} has no run; expected `async def run(self, ctx)`", field="run"
+            f"{kind.__name__} {has}; expected `async def run(self, ctx)`, with blocking work in "
+            "run_blocking()",
+            field="run",
         )
     signature = inspect.signature(run, follow_wrapped=False)  # what it wraps may take more
     try:

@@ -12,7 +12,7 @@ from pandora_db.codecs.claim import check_seconds
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import refuse
 from pandora_db.models.claim import Backoff, Limits
-from pandora_db.models.stage import StageCode
+from pandora_db.models.stage import StageCode, stage_info
 from pandora_db.runtime.context import JobContext
 
 _HANDS = 1_000
@@ -57,6 +57,9 @@ class Work:
     once: frozenset[str | None] = frozenset()
     checkpoint_every: float = 5.0
     progress_every: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{stage_info(self.waiting).name} ({self.concurrency} at once)"
 
     def __post_init__(self) -> None:
         check_int(self.concurrency, "concurrency", 1, _HANDS)

@@ -106,11 +106,14 @@ class Heartbeat:
         if stalled:
             if not self._stalled:
                 log.warning(
-                    "the event loop has not turned for %g s: leases are not renewed",
+                    "the event loop has not turned for %g s: leases are not renewed until it does; "
+                    "run_blocking() keeps blocking work off it",
                     self._settings.stall,
                 )
             self._stalled = True
             return False
+        if self._stalled:
+            log.info("the event loop turns again: leases are renewed")
         self._stalled = False
         # Not all are given up for a short lease; the long ones have the time to connect anew.
         claims.sort(key=self._patience, reverse=True)

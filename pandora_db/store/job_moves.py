@@ -94,7 +94,9 @@ class JobMoves(ClaimEnds):
     async def archive_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Take a job out of the active ones; it stays in the log (seed: libpndb).
 
-        Works at any stage. The first call sets `completed_at`, later ones change nothing.
+        Works at any stage: whoever works on it has lost it, and it stays at the working stage until
+        `requeue_job` or `cancel_job`; `cancel_job` alone asks the worker to stop. The first call
+        sets `completed_at`, later ones change nothing.
 
         Raises:
             NotFound: there is no such job.
@@ -135,8 +137,9 @@ class JobMoves(ClaimEnds):
     async def requeue_job(self, job_id: int, *, operation_id: UUID | None = None) -> None:
         """Take a job that has not ended back to its first waiting stage.
 
-        Whoever works on it loses it. A job whose stage nobody knows is taken back too, by its type.
-        At that stage nothing changes.
+        Whoever works on it loses it, and what was asked of it before, a pause or a cancellation, is
+        withdrawn. A job whose stage nobody knows is taken back too, by its type. One that waits
+        there already stays as it is.
 
         Raises:
             NotFound: there is no such job.
@@ -216,7 +219,7 @@ class JobMoves(ClaimEnds):
                 return EventKind.CANCELLED
             if info.kind.terminal:
                 raise _forbidden(job_id, info, cancelled)
-            if info.kind is not StageKind.WORKING:
+            if info.kind is not StageKind.WORKING or state.archived:  # archived, nobody has it
                 return _Move(EventKind.CANCELLED, cancelled, archived=True, error=state.error)
             if state.hold == Hold.CANCEL:
                 return EventKind.CANCEL_REQUESTED

@@ -18,7 +18,9 @@ def refused(claim: Claim, state: JobState) -> LeaseLost | WriteRefused:
     """The error for a write under `claim` that met `state`."""
     if state.token == claim.token:
         return WriteRefused(f"job {claim.job_id} stayed as it was")
-    if state.token is not None:
+    if claim.ended:
+        reason = "it was ended before, by finish_job, fail_job, snooze_job or release_job"
+    elif state.token is not None:
         reason = f"{state.owner} has it"
     else:
         reason = f"the job is at {stage_name(state.ready)}, without a lease"

@@ -90,6 +90,15 @@ async def test_finish_job_at_a_terminal_stage_archives(db: JobDb) -> None:
     assert row.status is JobStatus.COMPLETED
 
 
+@pytest.mark.parametrize("name", LATE)
+async def test_who_has_ended_a_claim_is_told_so(db: JobDb, name: str) -> None:
+    claim = await claimed(db)
+    await db.finish_job(claim, Stage.ENCODED)
+
+    with pytest.raises(LeaseLost, match="it was ended before, by finish_job"):
+        await LATE[name](db, claim)
+
+
 async def test_finish_job_leaves_what_it_is_not_given(db: JobDb) -> None:
     claim = await claimed(db)
     await db.update_job(claim, output={"kept": 1}, output_file="/kept", error="old")

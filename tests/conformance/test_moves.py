@@ -244,6 +244,15 @@ async def test_cancel_job_asks_the_worker_of_a_working_job(db: JobDb, raw: Raw) 
         assert (await kinds_of(db, job_id)).count(EventKind.CANCEL_REQUESTED) == 1
 
 
+async def test_cancel_job_ends_what_was_archived_at_work(db: JobDb) -> None:
+    job_id = await insert_job_at(db, Stage.ENCODING)
+    await db.archive_job(job_id)
+
+    assert await db.cancel_job(job_id) is True
+    row = await row_of(db, job_id)
+    assert (row.ready, row.archived, row.status) == (Stage.CANCELLED, True, JobStatus.CANCELLED)
+
+
 async def test_cancel_job_refuses_a_job_that_ended_otherwise(db: JobDb) -> None:
     for stage in (Stage.UPLOADED, Stage.FAILED, Stage.DECLINED):
         job_id = await insert_job_at(db, stage)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import asyncpg
 import psycopg
 import pytest
 
 from pandora_db import Claim, JobDb, LogLine, Stage, TransactionAborted
+from pandora_db.dsn import PostgresTarget, parse_dsn
 from pandora_db.testing import make_job
 
 if TYPE_CHECKING:
@@ -36,13 +38,20 @@ async def _append_at_once(url: str) -> None:
             *(one.append_logs(claim, [LogLine("at once")]) for one in (db, other) * 20)
         )
         with pytest.raises(TransactionAborted, match="run it again"):
-            await _append_after_a_snapshot(db, other, claim)
+            await _append_after_a_snapshot(url, db, other, claim)
 
         assert [line.seq for line in await db.logs(claim.job_id)] == list(range(1, 42))
 
 
-async def _append_after_a_snapshot(db: JobDb, other: JobDb, claim: Claim) -> None:
-    async with db.transaction() as tx:
-        await tx.logs(claim.job_id)
-        await other.append_logs(claim, [LogLine("meanwhile")])
-        await tx.append_logs(claim, [LogLine("by a number that is taken")])
+async def _append_after_a_snapshot(url: str, db: JobDb, other: JobDb, claim: Claim) -> None:
+    target = parse_dsn(url)
+    assert isinstance(target, PostgresTarget)
+    theirs = await asyncpg.connect(**target.connect_arguments())
+    try:
+        async with theirs.transaction():  # a snapshot, by the default of the database
+            tx = db.bind(theirs)
+            await tx.logs(claim.job_id)
+            await other.append_logs(claim, [LogLine("meanwhile")])
+            await tx.append_logs(claim, [LogLine("by a number that is taken")])
+    finally:
+        await theirs.close()

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pandora_db import JobDb, LockTimeout, PandoraDbError, Stage
+from pandora_db import JobDb, LockTimeout, MissingPrivilege, PandoraDbError, Stage
 from pandora_db.testing import make_job
 from tests.support.raw import Raw
 
@@ -52,7 +52,7 @@ async def test_a_right_that_is_missing_is_named(limited_url: str, url: str) -> N
     Raw(url)(f"REVOKE UPDATE ON jobs FROM {conninfo_to_dict(limited_url)['user']}")
     async with JobDb.open(limited_url) as db:
         job_id = await db.insert_job(make_job())
-        with pytest.raises(PandoraDbError, match=r"the role lacks a right .*permission denied"):
+        with pytest.raises(MissingPrivilege, match=r"the role lacks a right .*permission denied"):
             await db.archive_job(job_id)
 
 

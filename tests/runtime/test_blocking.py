@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pandora_db import InvalidInput
 from pandora_db.runtime import blocking as blocking_module
 from pandora_db.runtime import run_blocking, stop_requested
 
@@ -20,6 +21,11 @@ async def test_it_runs_in_another_thread_with_the_same_context() -> None:
     found = await run_blocking(lambda: (threading.get_ident(), NAME.get(), stop_requested()))
     assert found[0] != threading.get_ident()
     assert found[1:] == ("job 5", False)
+
+
+async def test_an_async_function_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="a plain function; an async one is awaited"):
+        await run_blocking(asyncio.sleep, 1)
 
 
 async def test_what_it_raises_is_raised() -> None:

@@ -140,7 +140,7 @@ async def test_shutdown_gives_the_job_back_with_its_state(db: JobDb, helpful: bo
         assert seen[1] > 3
 
 
-async def test_what_does_not_end_in_time_is_left_to_its_lease(db: JobDb) -> None:
+async def test_a_handler_that_does_not_end_in_time_has_failed(db: JobDb) -> None:
     release = asyncio.Event()
 
     async def handler(ctx: JobContext) -> None:
@@ -157,7 +157,9 @@ async def test_what_does_not_end_in_time_is_left_to_its_lease(db: JobDb) -> None
         async with one_stage(handler).running(db, **terms) as crew:
             await begun(db, crew)
     row = await row_of(db, job_id)
-    assert (row.ready, row.attempt) == (Stage.DOWNLOADING, 1)
+    assert (row.ready, row.attempt) == (Stage.QUEUED, 1)
+    assert row.error == "the handler went on after it was cancelled"
+    assert (await kinds(db, job_id))[-1] is EventKind.RETRYING
     release.set()
 
 

@@ -215,6 +215,25 @@ async def test_a_job_that_is_not_resumable_is_tried_once(db: JobDb) -> None:
     assert (await handle.row()).attempt == 1
 
 
+async def test_a_manager_of_something_else_is_refused(db: JobDb) -> None:
+    with pytest.raises(InvalidInput, match=r"^db is .*; expected an open JobDb"):
+        JobManager("x.db")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"^registry is .*; expected a Registry"):
+        JobManager(db, BaseModel)  # type: ignore[arg-type]
+
+
+async def test_a_result_that_does_not_come_in_time_names_the_job(db: JobDb) -> None:
+    registry = Registry()
+
+    @registry.job(name="never")
+    class Never(BaseModel):
+        async def run(self, _ctx: JobContext) -> None: ...
+
+    handle = await JobManager(db, registry).dispatch(Never())
+    with pytest.raises(TimeoutError, match=f"job {handle.id} has not ended within 0.05 s"):
+        await handle.result(0.05)
+
+
 async def test_the_result_of_a_job_that_cancelled_itself_says_so_and_why(db: JobDb) -> None:
     async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Unwanted())

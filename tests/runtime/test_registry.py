@@ -174,6 +174,12 @@ def test_what_makes_no_job_is_refused(registry: Registry) -> None:
     with pytest.raises(InvalidInput, match="async def run"):
         registry.job(name="idle")(Idle)
 
+    class Plain(BaseModel):
+        def run(self, ctx: JobContext) -> None: ...
+
+    with pytest.raises(InvalidInput, match=r"has a run that is .*function; expected `async def"):
+        registry.job(name="plain")(Plain)
+
     class Alone(BaseModel):
         async def run(self) -> None: ...
 

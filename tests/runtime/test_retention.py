@@ -148,10 +148,10 @@ async def test_workers_remove_folders_while_they_work(
         await wait_until(lambda: "removed the folders of 1 ended job" in caplog.messages)
 
 
-def test_a_time_to_keep_needs_a_root() -> None:
+def test_a_time_to_keep_needs_a_root(db: JobDb) -> None:
     pipeline = one_stage(_nothing)
     with pytest.raises(InvalidInput, match="keep_data was given without data_root"):
-        pipeline.running(None, keep_data=1.0)  # type: ignore[arg-type]
+        pipeline.running(db, keep_data=1.0)
 
 
 async def _nothing(ctx: JobContext) -> None: ...

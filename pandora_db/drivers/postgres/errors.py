@@ -12,6 +12,7 @@ from pandora_db.errors import (
     ForeignKeyViolation,
     InvalidInput,
     LockTimeout,
+    MissingPrivilege,
     PandoraDbError,
     SchemaMissing,
     StatementTimeout,
@@ -106,7 +107,9 @@ def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact
                 f"the server gave the transaction up ({target}): {error}; run it again"
             )
         case asyncpg.InsufficientPrivilegeError():
-            return PandoraDbError(f"the role lacks a right ({target}): {error}")
+            return MissingPrivilege(
+                f"the role lacks a right ({target}): {error}; have it granted by the owner"
+            )
         case asyncpg.TooManyConnectionsError():
             return ConnectionFailed(
                 "the server takes no more connections: lower pool_max or raise its limit",
