@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.codecs.checks import check_id
 from pandora_db.errors import Interrupted, InvalidInput, NotFound
+from pandora_db.models.event import stage_name
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_PRIORITY
-from pandora_db.models.status import ENDED
+from pandora_db.models.status import ENDED, JobStatus
 from pandora_db.runtime.dispatching import child_key, make_job
 from pandora_db.runtime.following import wait_ended
 from pandora_db.runtime.handle import JobHandle
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
     from pandora_db.models.job_row import JobRow
     from pandora_db.runtime.hands import Hand
+
+log = logging.getLogger("pandora_db")
+
+_LONG = 10.0
+"""Seconds after which a child that nobody has taken is told of."""
 
 
 class Family:
@@ -87,17 +94,28 @@ class Family:
         if left:
             ending = asyncio.ensure_future(self._wait_ended(left))
             asking = asyncio.ensure_future(asked.wait())
+            telling = asyncio.ensure_future(self._tell_of_untaken(left))
             try:
                 await asyncio.wait((ending, asking), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                ending.cancel()
-                asking.cancel()
-                await asyncio.gather(ending, asking, return_exceptions=True)
+                for one in (ending, asking, telling):
+                    one.cancel()
+                await asyncio.gather(ending, asking, telling, return_exceptions=True)
             if ending.cancelled():  # its hand is not taken back: who ends needs none for it
                 raise Interrupted("children")
             found = ending.result()
             rows = {job_id: row for job_id, row in rows.items() if job_id not in left} | found
         return [JobInfo.of(rows[job_id]) for job_id in child_ids if job_id in rows]
+
+    async def _tell_of_untaken(self, child_ids: Sequence[int]) -> None:
+        """Say in the log what a handler may wait for in vain."""
+        await asyncio.sleep(_LONG)
+        for row in await self._db.get_jobs_by_ids(child_ids):
+            if row.status is JobStatus.QUEUED and not (row.attempt or row.not_before):
+                log.warning(
+                    "job %d has waited %g s for its child %d (%s), which no worker has taken",
+                    self._claim.job_id, _LONG, row.job_id, row.name or stage_name(row.ready),
+                )  # fmt: skip
 
     async def _wait_ended(self, child_ids: Sequence[int]) -> dict[int, JobRow]:
         """Wait until all have ended, and then for a hand to go on with."""

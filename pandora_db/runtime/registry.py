@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pandora_db.codecs.checks import check_bool, check_int, check_text
 from pandora_db.errors import InvalidInput
 from pandora_db.models.checks import describe, refuse
+from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_KEY, MAX_VERSION
 from pandora_db.runtime.definition import JobDefinition, output_of, transient_without_default
 
@@ -99,6 +100,8 @@ class Registry:
         given: object = job
         if isinstance(given, type):
             raise InvalidInput(f"expected a job, not its class: {given.__name__}(…)", field="job")
+        if isinstance(given, Job):
+            refuse("job", given, "one of a registered class; insert_job() takes a Job")
         for definition in self._definitions.values():
             if definition.kind is type(job):
                 return definition

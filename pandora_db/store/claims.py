@@ -26,6 +26,7 @@ from pandora_db.errors import (
     PandoraDbError,
     TransactionAborted,
 )
+from pandora_db.models.checks import refuse
 from pandora_db.models.claim import Claim, Limits
 from pandora_db.models.job_row import JobRow, row_of
 from pandora_db.models.job_type import JobType
@@ -373,9 +374,7 @@ class Claims(ClaimEnds):
 
 def _check_limits(value: object) -> Limits | None:
     if value is not None and not isinstance(value, Limits):
-        raise InvalidInput(
-            f"limits is a {type(value).__name__}; expected Limits(…) or None", field="limits"
-        )
+        refuse("limits", value, "Limits(…) or None")
     return value
 
 

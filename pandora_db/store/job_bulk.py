@@ -11,6 +11,7 @@ from pandora_db.codecs.job import JOB_COLUMNS, encode_job
 from pandora_db.codecs.json_text import encode_config
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError, WriteRefused
+from pandora_db.models.checks import refuse
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_BULK
 from pandora_db.store.operation import OperationRun
@@ -31,6 +32,8 @@ class GeneratedIdTaken(Exception):
 
 async def check_jobs(given: object) -> tuple[list[Job], set[int]]:
     """The jobs and their types, with all refused that can be refused before any SQL."""
+    if isinstance(given, Job):  # which is iterable
+        refuse("jobs", given, "several Jobs; insert_job() takes one")
     if not isinstance(given, Iterable):
         raise InvalidInput(f"insert_jobs takes jobs, not {type(given).__name__}", field="jobs")
     jobs: list[Job] = []

@@ -87,6 +87,7 @@ def test_an_unknown_code_tells_the_number() -> None:
 CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("insert_job", {"job": {"author": "mika"}}, "takes a Job, not dict"),
     ("insert_job", {"job": None}, "takes a Job, not NoneType"),
+    ("insert_jobs", {"jobs": make_job()}, "; expected several Jobs; insert_job() takes one"),
     ("insert_jobs", {"jobs": [make_job(), "x"]}, "jobs[1] is str, not a Job"),
     ("insert_jobs", {"jobs": [make_job()] * (MAX_BULK + 1)}, "more than 1000000 jobs"),
     ("update_stage", {"job_id": -1, "stage": 1}, "job_id is -1; expected an int from 0 to 2^63-1"),

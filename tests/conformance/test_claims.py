@@ -337,7 +337,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"job_type": 99}, "job_type 99 is unknown"),
     ({"guild_id": -1}, "guild_id is -1"),
     ({"author": ""}, "author is an empty text"),
-    ({"limits": {"stage": 1}}, "limits is a dict; expected Limits"),
+    ({"limits": {"stage": 1}}, "limits is a value of type dict; expected Limits"),
     ({"operation_id": "x"}, "operation_id is a text"),
 ]
 

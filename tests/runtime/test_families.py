@@ -11,7 +11,15 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pandora_db import InvalidInput, Job, JobCancelled, JobDb, JobStatus, NotFound, Stage, TaskStage
-from pandora_db.runtime import Cancelled, JobContext, JobInfo, JobManager, Registry
+from pandora_db.runtime import (
+    Cancelled,
+    JobContext,
+    JobInfo,
+    JobManager,
+    Pipeline,
+    Registry,
+    family,
+)
 from pandora_db.runtime.dispatching import child_key
 from pandora_db.runtime.hands import Hand, Hands
 from tests.support.handlers import FAST, kinds, row_of
@@ -356,3 +364,27 @@ def test_equal_jobs_are_the_same_child_in_any_process() -> None:
     )
     assert key == "tagged:f8d3ec747550f8b8995cb0aeaa59c70d"
     assert key != child_key(definition, Tagged(tags=set("abcde")))
+
+
+async def test_a_child_that_nobody_takes_is_told_of(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(family, "_LONG", 0.05)
+    pipeline = Pipeline()
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.DOWNLOADED)
+    async def handler(ctx: JobContext) -> None:
+        ctx.use_registry(REGISTRY)
+        await ctx.wait(await ctx.spawn(Part()))
+
+    await db.insert_job(Job(author="mika"))
+    async with pipeline.running(db, **FAST):
+        told = "job 1 has waited 0.05 s for its child 2 (part), which no worker has taken"
+        await wait_until(lambda: told in caplog.text)
+        async with managed(db):
+            await wait_until(lambda: is_done(db, 1))
+    assert caplog.text.count("which no worker has taken") == 1
+
+
+async def is_done(db: JobDb, job_id: int) -> bool:
+    return (await row_of(db, job_id)).ready == Stage.DOWNLOADED
