@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,9 +30,13 @@ class Ahead:
     """
 
     def __init__(
-        self, hands: int, give_back: Callable[[Claim], Coroutine[None, None, None]]
+        self,
+        hands: int,
+        may_not_wait: Callable[[Claim], bool],
+        give_back: Callable[[Claim], Coroutine[None, None, None]],
     ) -> None:
         self._hands = hands
+        self._may_not_wait = may_not_wait
         self._give_back = give_back
         self._claims: deque[tuple[float, Claim]] = deque()  # with the loop time when they came
         self._giving: set[asyncio.Task[None]] = set()
@@ -63,8 +67,10 @@ class Ahead:
         old = self._took
         self._took = seconds if old == float("inf") else old + _WEIGHT * (seconds - old)
 
-    def add(self, claims: Iterable[Claim]) -> None:
-        """Keep them until there are hands."""
+    def add(self, claims: Sequence[Claim]) -> None:
+        """Keep them until there are hands; one that may not wait tells of others like it."""
+        if any(map(self._may_not_wait, claims)):
+            self.be_wary()
         now = asyncio.get_running_loop().time()
         self._claims.extend((now, claim) for claim in claims)
         self._wind()
@@ -77,14 +83,11 @@ class Ahead:
                 return claim
         return None
 
-    def part_with(self, may_not_wait: Callable[[Claim], bool]) -> None:
-        """Give back those of jobs that may not wait here, and claim none ahead for a while."""
-        if not any(may_not_wait(claim) for _, claim in self._claims):
-            return
-        self.be_wary()
+    def part_with(self) -> None:
+        """Give back those of jobs that may not wait here."""
         claims, self._claims = self._claims, deque()
         for came, claim in claims:
-            if may_not_wait(claim):
+            if self._may_not_wait(claim):
                 self._return(claim)
             else:
                 self._claims.append((came, claim))

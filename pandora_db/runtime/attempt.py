@@ -140,7 +140,9 @@ class Attempt:
         if self._is_at_work and self._phase is _Phase.CUT:
             log.error("job %d: its handler went on after it was cancelled", self.claim.job_id)
             self._let_go()
-            self.outcome = Fail("the handler went on after it was cancelled")
+            # It may be at it still: what must not be begun again must not be tried again.
+            final = not self._resumable
+            self.outcome = Fail("the handler went on after it was cancelled", final=final)
             self._conclude()
 
     def leave(self) -> bool:

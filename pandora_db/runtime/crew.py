@@ -14,7 +14,7 @@ from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError, SchemaError
 from pandora_db.models.checks import counted
 from pandora_db.models.stage import stage_info
-from pandora_db.runtime.data_dirs import DataDirs, dirs_of
+from pandora_db.runtime.data_dirs import dirs_of
 from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.retention import Retention
 from pandora_db.runtime.worker import Worker
@@ -32,6 +32,8 @@ _ASKED = 0.7
 """Part of the time to shut down that handlers have before they are cancelled."""
 _CUT = 0.25
 """Part of it that they have to end then; the rest is for writing."""
+_LEAST = 0.01
+"""Seconds that a cancelled handler has in any case: it takes some turns of the loop to end."""
 _LONGEST = 31_536_000.0
 """Seconds to wait for leases: each is over, or renewed, when its own time is."""
 
@@ -52,6 +54,7 @@ class Crew:
         self._terms = terms
         self._changed = asyncio.Event()
         self._begun = False
+        self._stopped = False
         self._retention: Retention | None = None
         self.workers = [
             Worker(db, work, terms, on_change=self._changed.set, on_done=self._hand_on)
@@ -60,22 +63,19 @@ class Crew:
         self._requests = Requests(db, self._in_hand, terms.poll)
 
     async def __aenter__(self) -> Self:
-        if self._begun:
-            raise RuntimeError("these workers have begun before; they work once")
+        self._check_unused()
         try:
             await self._count_elsewhere("these come here if their leases run out")
         except SchemaError:  # nothing could ever be claimed
             raise
         except PandoraDbError as error:
             log.debug("the workers meet it too, and say so: %s", error)
-        dirs: DataDirs | None = None
-        if (root := self._terms.data_root) is not None:
-            dirs = await dirs_of(self.db, root)
-            if self._terms.keep_data is not None:
-                self._retention = Retention(self.db, dirs, self._terms.keep_data)
-        if self._begun:  # by somebody else meanwhile
-            raise RuntimeError("these workers have begun before; they work once")
+        root = self._terms.data_root
+        dirs = None if root is None else await dirs_of(self.db, root)
+        self._check_unused()  # by somebody else meanwhile
         self._begun = True
+        if dirs is not None and self._terms.keep_data is not None:
+            self._retention = Retention(self.db, dirs, self._terms.keep_data)
         if self.workers:
             log.info(
                 "working on jobs at %s", ", ".join(str(worker.work) for worker in self.workers)
@@ -88,6 +88,10 @@ class Crew:
         if self._retention is not None:
             self._retention.start()
         return self
+
+    def _check_unused(self) -> None:
+        if self._begun or self._stopped:
+            raise RuntimeError("these workers have begun or were stopped before; they work once")
 
     async def __aexit__(
         self,
@@ -118,8 +122,9 @@ class Crew:
 
         Jobs at work elsewhere are waited for until their leases are renewed, within a heartbeat,
         or run out: those of a worker that was lost are taken back and done here. Jobs that are
-        paused, wait for their time, or are worked on by a worker that lives are not waited for; the
-        log (INFO) says how many wait.
+        paused, wait for their time, are locked by a transaction, or are worked on by a worker that
+        lives are not waited for; the log (INFO) says how many wait. Handlers that were given up and
+        go on are waited for where there are as many as hands.
         """
         while True:
             await self._quiet()
@@ -177,6 +182,7 @@ class Crew:
 
     async def stop(self) -> None:
         """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""
+        self._stopped = True
         await finish(self._stop())
 
     async def _stop(self) -> None:
@@ -209,6 +215,7 @@ class Crew:
 
     async def _ended_by(self, when: float) -> None:
         loop = asyncio.get_running_loop()
+        when = max(when, loop.time() + _LEAST)
         while (tasks := self._tasks()) and (left := when - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left)
 

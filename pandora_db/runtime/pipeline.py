@@ -175,7 +175,9 @@ def _check_handler(handler: object) -> None:
         raise InvalidInput(
             f"the handler {name} is no async function; expected {expected}", field="handler"
         )
-    signature = inspect.signature(handler, follow_wrapped=False)  # what it wraps may take more
+    if hasattr(handler, "__wrapped__") or hasattr(handler, "__signature__"):
+        return  # a decorator tells of what it wraps, which may take more
+    signature = inspect.signature(handler)
     try:
         signature.bind(None)
     except TypeError as error:

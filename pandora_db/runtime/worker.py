@@ -75,7 +75,9 @@ class Worker:
         self._hands = Hands(work.concurrency, self.wake.ring)
         # What waits counts against limits; lost with its worker, it has used up an attempt.
         none_ahead = work.limits is not None or not work.resumable or work.once
-        self._ahead = Ahead(0 if none_ahead else work.concurrency, self._give_back)
+        self._ahead = Ahead(
+            0 if none_ahead else work.concurrency, self._may_not_wait, self._give_back
+        )
         self._policies: Mapping[StageCode | int | str, str] = {}
         self._policies_until = 0.0  # loop time
         self._left: set[asyncio.Task[object]] = set()
@@ -234,7 +236,7 @@ class Worker:
                 self._ahead.give_up()
                 return
             self._begin_ahead()
-            self._ahead.part_with(self._may_not_wait)
+            self._ahead.part_with()
             self._hands.pass_on()
             if claims:
                 self.wake.found()

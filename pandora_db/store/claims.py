@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -40,7 +41,7 @@ from pandora_db.store.operation import Operation, operation
 
 _MOST = 1_000
 _PAUSES = (0.05, 0.1, 0.2)
-"""Seconds, about, before a claim that names its operation is tried again."""
+"""Seconds, about, before a claim by a transaction is tried again."""
 _COLUMNS = len(JobRow._fields)
 _ONE, _HUNDRED, _THOUSAND = map(frozenset, (("one",), ("hundred",), ("thousand",)))
 _SALT = 20  # bits; SQLite's tokens keep as many of them free
@@ -142,9 +143,11 @@ class Claims(ClaimEnds):
         args |= self._terms(end, lease, call) | {"stage": start.value}
         query = _Query(args, flags, wanted, end, call.repeated)
         if within is not None:
-            taking = self._take_within(query, within)
+            taking = self._persist(partial(self._take_within, query, within))
+        elif query.repeated:
+            taking = self._persist(partial(self._take_once, query))
         else:
-            taking = self._take_once(query) if query.repeated else self._take(query)
+            taking = self._take(query)
         return [*await self._taken(taking, query)]
 
     async def claim_job(
@@ -174,7 +177,8 @@ class Claims(ClaimEnds):
         stages = [one.value for one in waiting_before(end)]
         args = self._terms(end, lease, call) | {"job_ids": [job_id], "stages": stages}
         query = _Query(args, frozenset(), 1, end, call.repeated)
-        taking = self._take_once(query) if query.repeated else self._take_ids(query)
+        once = partial(self._take_once, query)
+        taking = self._persist(once) if query.repeated else self._take_ids(query)
         if claims := await self._taken(taking, query):
             return claims[0]
         if not await self._session.read("find_state", {"job_id": job_id, "operation_id": call.id}):
@@ -300,20 +304,21 @@ class Claims(ClaimEnds):
             )
         return self._claims(found, query) if found else None
 
-    async def _take_once(self, query: _Query) -> list[HeldClaim]:
-        """Take what is wanted, unless an earlier call with this operation id took something."""
+    async def _persist(self, take: Callable[[], Awaitable[list[HeldClaim]]]) -> list[HeldClaim]:
+        """Take in a transaction, anew after errors that pass: with those nothing was taken."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._leases.settings.connect_timeout
         for pause in _PAUSES:
             try:
-                return await self._try_once(query)
-            except (ConnectionFailed, TransactionAborted):  # nothing was taken
+                return await take()
+            except (ConnectionFailed, TransactionAborted):
                 if not self._leases.lasting or loop.time() > deadline:
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        return await self._try_once(query)
+        return await take()
 
-    async def _try_once(self, query: _Query) -> list[HeldClaim]:
+    async def _take_once(self, query: _Query) -> list[HeldClaim]:
+        """Take what is wanted, unless an earlier call with this operation id took something."""
         async with self._taking(query) as unit:
             if (found := await self._taken_before(unit, query)) is not None:
                 return found

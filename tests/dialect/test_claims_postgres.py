@@ -104,3 +104,25 @@ async def test_tables_are_made_at_once_under_a_stricter_default(
         async with JobDb.open(url) as db, JobDb.open(url) as other:
             await asyncio.gather(*(one.init_schema() for one in (db, other) * 3))
             assert await db.verify_schema() == []
+
+
+async def test_limited_claims_are_taken_again_after_a_cut(url: str) -> None:
+    limits = Limits(stage=9)
+    async with JobDb.open(url, sweep=None) as db, JobDb.open(url, sweep=None) as other:
+        await db.insert_jobs([make_job() for _ in range(3)])
+        async with other.transaction() as tx:  # has the turn of those who count
+            await tx.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limits=limits)
+            claiming = asyncio.ensure_future(
+                db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limits=limits)
+            )
+            await wait_until(lambda: end_who_waits(url))
+
+        assert len(await claiming) == 1
+
+
+def end_who_waits(url: str) -> int:
+    with psycopg.connect(url, autocommit=True) as raw:
+        return raw.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).rowcount

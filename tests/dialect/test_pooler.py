@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pandora_db import EventKind, JobDb, Stage
+from pandora_db import EventKind, JobDb, LockTimeout, Stage
 from pandora_db.runtime import JobContext, Pipeline
 from pandora_db.testing import make_job
 from tests.support.pooler import Pooler
@@ -56,6 +56,20 @@ async def test_array_types_are_looked_up_while_connecting(url: str) -> None:
         asked = pooler.begun[begun:]
         assert len(asked) > 3
         assert not [one for one in asked if b"typeinfo_tree" in one or b"'jit'" in one]
+
+
+async def test_a_transaction_has_its_time_outs_behind_a_pooler(url: str) -> None:
+    async with (
+        Pooler(url) as pooler,
+        JobDb.open(url, sweep=None) as other,
+        JobDb.open(pooler.dsn, pgbouncer=True, sweep=None, lock_timeout=0.2) as db,
+    ):
+        job_id = await other.insert_job(make_job())
+        async with other.transaction() as holder:
+            await holder.update_job(job_id, priority=1)
+            with pytest.raises(LockTimeout):
+                async with db.transaction() as tx:
+                    await tx.update_job(job_id, priority=2)
 
 
 async def test_those_who_listen_hear_of_commits_behind_a_pooler(url: str) -> None:

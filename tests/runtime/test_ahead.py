@@ -146,7 +146,7 @@ async def test_the_shorter_the_jobs_the_more_are_claimed_ahead(
         """Nothing is."""
 
     def room(seconds: float) -> int:
-        ten_hands = ahead.Ahead(10, give_back)
+        ten_hands = ahead.Ahead(10, lambda _: False, give_back)
         ten_hands.note(seconds)
         return ten_hands.room
 
@@ -311,3 +311,22 @@ async def test_a_job_that_cannot_be_given_back_is_told_and_left(
     for claim in waiting:
         assert f"a worker failed on job {claim.job_id}; its lease runs out" in caplog.text
     assert "never retrieved" not in caplog.text
+
+
+async def test_none_are_claimed_ahead_beside_a_last_attempt(db: JobDb) -> None:
+    pipeline = Pipeline()
+    most = 0
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=2)
+    async def work(_: JobContext) -> None:
+        nonlocal most
+        most = max(most, await at_work(db))
+
+    ids = await db.insert_jobs([make_job(max_attempts=1) for _ in range(SHORT)])
+    async with pipeline.running(db) as crew:
+        await crew.wait_idle()
+
+    assert await db.count_jobs(stage=Stage.UPLOADED) == len(ids)
+    assert most <= 4  # two hands, and as many whose ends are being written
+    kinds = [one.kind for job_id in ids for one in await db.history(job_id)]
+    assert EventKind.RELEASED not in kinds

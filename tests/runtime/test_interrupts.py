@@ -140,7 +140,8 @@ async def test_shutdown_gives_the_job_back_with_its_state(db: JobDb, helpful: bo
         assert seen[1] > 3
 
 
-async def test_a_handler_that_does_not_end_in_time_has_failed(db: JobDb) -> None:
+@pytest.mark.parametrize("resumable", [True, False])
+async def test_a_handler_that_does_not_end_in_time_has_failed(db: JobDb, resumable: bool) -> None:
     release = asyncio.Event()
 
     async def handler(ctx: JobContext) -> None:
@@ -154,12 +155,13 @@ async def test_a_handler_that_does_not_end_in_time_has_failed(db: JobDb) -> None
     job_id = await db.insert_job(Job(author="mika"))
     terms = FAST | {"shutdown_timeout": 0.5, "cancel_grace": 60.0}
     async with asyncio.timeout(5):
-        async with one_stage(handler).running(db, **terms) as crew:
+        async with one_stage(handler, resumable=resumable).running(db, **terms) as crew:
             await begun(db, crew)
     row = await row_of(db, job_id)
-    assert (row.ready, row.attempt) == (Stage.QUEUED, 1)
+    assert (row.ready, row.attempt) == (Stage.QUEUED if resumable else Stage.FAILED, 1)
     assert row.error == "the handler went on after it was cancelled"
-    assert (await kinds(db, job_id))[-1] is EventKind.RETRYING
+    last = EventKind.RETRYING if resumable else EventKind.FAILED
+    assert (await kinds(db, job_id))[-1] is last
     release.set()
 
 
@@ -274,3 +276,15 @@ async def test_what_another_process_asks_is_heard_long_before_the_heartbeat(
         "update_stage": (Stage.ENCODED, JobStatus.QUEUED),
     }
     assert (row.ready, row.status) == wanted[call]
+
+
+async def test_without_time_to_shut_down_a_handler_still_meets_its_cancellation(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(deaf).running(db, **(FAST | {"shutdown_timeout": 0.0})) as crew:
+        await begun(db, crew)
+
+    row = await row_of(db, job_id)
+    assert (row.ready, row.attempt) == (Stage.QUEUED, 0)
+    assert "went on after it was cancelled" not in caplog.text

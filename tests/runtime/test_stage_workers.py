@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,8 +214,23 @@ async def test_workers_that_were_refused_may_begin_later(db_url: str, raw: Raw) 
         async with crew:
             await crew.wait_idle()
         assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
-        with pytest.raises(RuntimeError, match="have begun before"):
+        with pytest.raises(RuntimeError, match="have begun or were stopped before"):
             await crew.__aenter__()
+
+
+async def test_workers_begin_once_whoever_else_begins_or_stops_them(
+    db: JobDb, tmp_path: Path
+) -> None:
+    crew = one_stage(_nothing).running(db, data_root=tmp_path, keep_data=1.0, **FAST)
+    begun = await asyncio.gather(crew.__aenter__(), crew.__aenter__(), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in begun) == ["Crew", "RuntimeError"]
+    await crew.stop()
+    await wait_until(lambda: not [task for task in asyncio.all_tasks() if "Retention" in str(task)])
+
+    stopped = one_stage(_nothing).running(db, **FAST)
+    await stopped.stop()
+    with pytest.raises(RuntimeError, match="were stopped before"):
+        await stopped.__aenter__()
 
 
 async def test_a_handler_that_swallows_its_cancellation_is_given_up(db: JobDb) -> None:
@@ -328,6 +345,8 @@ async def test_a_pipeline_that_cannot_run_is_refused(db: JobDb) -> None:
         pipeline.stage(*DOWNLOAD)(lambda _: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(InvalidInput, match=r"_takes_nothing\(\).* cannot be called"):
         pipeline.stage(*DOWNLOAD)(_takes_nothing)  # type: ignore[type-var]
+    Pipeline().stage(*DOWNLOAD)(_decorated)
+    _decorated.__signature__ = inspect.signature(_takes_more)  # type: ignore[attr-defined]
     Pipeline().stage(*DOWNLOAD)(_decorated)
     pipeline.stage(*DOWNLOAD)(_nothing)
     with pytest.raises(InvalidInput, match=r"^db is .*text.*; expected an open JobDb"):

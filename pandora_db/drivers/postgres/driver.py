@@ -64,6 +64,13 @@ class PostgresDriver:
         self._address = target
         self._target = target.describe()
         self._lanes: dict[str, Lane] = {}
+        self._begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        if settings.pgbouncer:  # which passes no start-up settings on; in the same round trip
+            self._begin += (
+                f"; SET LOCAL statement_timeout = {_milliseconds(settings.statement_timeout)}"
+                f"; SET LOCAL lock_timeout = {_milliseconds(settings.lock_timeout)}"
+                f"; SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(settings.lease)}"
+            )
         self._notifier: Notifier | None = None
 
     async def open(self) -> None:
@@ -114,6 +121,7 @@ class PostgresDriver:
             options["server_settings"] = {
                 "application_name": self._address.application_name or settings.application_name,
                 "TimeZone": "UTC",
+                "default_transaction_isolation": "read committed",
                 "statement_timeout": _milliseconds(settings.statement_timeout),
                 "lock_timeout": _milliseconds(settings.lock_timeout),
                 # Recovery passes over a row that is locked: whoever stands still in a transaction,
@@ -340,7 +348,7 @@ class PostgresDriver:
             async with self._pool.connection() as connection:
                 transaction = PostgresTransaction(connection, self.queries, self._target)
                 try:
-                    await transaction.run("BEGIN ISOLATION LEVEL READ COMMITTED")
+                    await transaction.run(self._begin)
                 except ConnectionFailed:  # it died in the pool
                     self._pool.discard(connection)
                     if last:
