@@ -54,14 +54,13 @@ def _on_one_core() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _beside_us(db: JobDb) -> None:
+async def _beside_us(db: JobDb) -> None:
     """Keep the server's process behind a handle on our core too, where it is on this machine."""
     if db.dialect != "postgres" or not hasattr(os, "sched_setaffinity"):
         return
     pool = db._driver._pool  # type: ignore[attr-defined]  # noqa: SLF001
-    connection = pool.try_take()
-    pid = connection.get_server_pid()
-    pool.give(connection)
+    async with pool.connection() as connection:
+        pid = connection.get_server_pid()
     with suppress(OSError):
         if Path(f"/proc/{pid}/comm").read_text().startswith("postgres"):
             os.sched_setaffinity(pid, os.sched_getaffinity(0))
@@ -124,7 +123,7 @@ async def _bot(url: str, archived: int, *, keep: bool = False) -> AsyncIterator[
             bot.db = await stack.enter_async_context(
                 JobDb.open(url, pool_max=1, connection_life=86400)
             )
-        _beside_us(bot.db)
+        await _beside_us(bot.db)
         await bot.warm()
         yield bot
 

@@ -80,6 +80,7 @@ class Worker:
         )
         self._policies: Mapping[StageCode | int | str, str] = {}
         self._policies_until = 0.0  # loop time
+        self._max_attempts = db.settings.max_attempts
         self._left: set[asyncio.Task[object]] = set()
         self._news: list[bool] = []  # for the next turn: of each end, whether its job was done
         self._loop: asyncio.Task[None] | None = None
@@ -299,10 +300,12 @@ class Worker:
     def _may_not_wait(self, claim: Claim) -> bool:
         """Whether the job would fail, without having begun, if this process were lost now."""
         job = claim.job
-        most = job.max_attempts or self._db.settings.max_attempts
+        if job.attempt >= (job.max_attempts or self._max_attempts):
+            return True
+        if not self._policies:
+            return False
         by_name = None if job.name is None else self._policies.get(job.name)
-        policy = by_name or self._policies.get(self.work.working)
-        return job.attempt >= most or policy == "fail"
+        return (by_name or self._policies.get(self.work.working)) == "fail"
 
     async def _give_back(self, claim: Claim) -> None:
         try:
