@@ -60,7 +60,10 @@ async def _beside_us(db: JobDb) -> None:
         return
     pool = db._driver._pool  # type: ignore[attr-defined]  # noqa: SLF001
     async with pool.connection() as connection:
-        pid = connection.get_server_pid()
+        _keep_on_our_core(connection.get_server_pid())
+
+
+def _keep_on_our_core(pid: int) -> None:
     with suppress(OSError):
         if Path(f"/proc/{pid}/comm").read_text().startswith("postgres"):
             os.sched_setaffinity(pid, os.sched_getaffinity(0))
