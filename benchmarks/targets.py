@@ -119,15 +119,26 @@ TARGETS = (
     _at_most(
         "7-sqlite-inside",
         7,
-        "the same, SQLite, from the same handle",
+        "pick-up on SQLite, from the same handle",
         "",
         3,
         1,
         "0.94 ms",
         unit="ms",
     ),
-    _at_most("7-sqlite-beside", 7, "from another handle of the process", "", 3, 1, "", unit="ms"),
-    _at_most("7-sqlite-process", 7, "from another process", "", 20, 5, "", unit="ms"),
+    _at_most(
+        "7-sqlite-beside",
+        7,
+        "pick-up on SQLite, from another handle of the process",
+        "",
+        3,
+        1,
+        "",
+        unit="ms",
+    ),
+    _at_most(
+        "7-sqlite-process", 7, "pick-up on SQLite, from another process", "", 20, 5, "", unit="ms"
+    ),
     _at_most(
         "7-sqlite-idle", 7, "workers and a watcher that wait, of one core", "", 1, 0.5, "", unit="%"
     ),
