@@ -118,6 +118,14 @@ class JobDb(Store):
                 raise
         return cls(driver, target, chosen)
 
+    async def __aenter__(self) -> Self:
+        """For `async with await JobDb.connect(…)`; the end of the block closes it."""
+        self._driver.guard.check("async with")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Let running calls end within `close_timeout`, then disconnect; may be called again.
 

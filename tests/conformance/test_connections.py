@@ -66,6 +66,16 @@ async def test_connect_and_close_serve_a_bots_hooks(db_url: str) -> None:
         assert await again.count_jobs() == 1
 
 
+async def test_what_connect_gave_is_closed_at_the_end_of_a_block(db_url: str) -> None:
+    async with await JobDb.connect(db_url) as db:
+        await db.ping()
+    with pytest.raises(HandleClosed):
+        await db.ping()
+    with pytest.raises(HandleClosed):
+        async with db:
+            pass
+
+
 async def test_connect_takes_the_url_of_the_environment(
     db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
