@@ -27,11 +27,10 @@ def log_raised(claim: Claim, outcome: Fail, error: BaseException | None) -> None
 
 def log_failed(claim: Claim, outcome: Fail, wait: float | None) -> None:
     """The end of a failed attempt is stored; `wait` is in seconds, None when it was the last."""
-    level = logging.WARNING if wait is None else logging.INFO
-    if log.isEnabledFor(level):
+    if log.isEnabledFor(logging.INFO):
         then = "not tried again" if wait is None else f"tried again in {wait:.1f} s"
         words = _first_line(outcome)
-        log.log(level, "job %d: attempt %d: %s; %s", claim.job_id, claim.attempt, words, then)
+        log.info("job %d: attempt %d: %s; %s", claim.job_id, claim.attempt, words, then)
 
 
 def log_stopped(claim: Claim, at: StageCode, *, begun: bool) -> None:

@@ -333,13 +333,14 @@ class JobsMachine(RuleBasedStateMachine):
     def heartbeat(self, data: st.DataObject) -> None:
         """A lease that ran out is renewed all the same, as long as nobody has recovered the job."""
         held = self._claim(data)
-        expected = [held.job.job_id] if held.valid else []
+        kept = held.valid and not held.closed
+        expected = [held.job.job_id] if kept else []
 
         async def call(db: JobDb, number: int) -> list[int]:
             return [claim.job_id for claim in await db.renew_claims([held.claims[number]])]
 
         self._expect("renew_claims", call, expected)
-        if held.valid:
+        if kept:
             held.job.lapsed = False
         self._compare(held.job)
 
@@ -393,6 +394,8 @@ class JobsMachine(RuleBasedStateMachine):
             self.world.tally["restarts"] += 1
             for side in self.world.sides.values():
                 side.restart()
+            for held in self.held:
+                held.closed = True
 
     def teardown(self) -> None:
         try:

@@ -97,6 +97,8 @@ class Held:
     attempt: int
     stage: Stage
     claims: list[Claim]
+    closed: bool = False
+    """Whether the handle that made it was closed: it may still end, and is renewed no more."""
 
     @property
     def valid(self) -> bool:
