@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pandora_db import Claim, JobDb, Limits, Stage
+from pandora_db.db import internals
 from pandora_db.testing import make_job
 from tests.support.databases import PostgresDatabases
 from tests.support.waiting import wait_until
@@ -126,3 +127,12 @@ def end_who_waits(url: str) -> int:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ).rowcount
+
+
+async def test_a_single_statement_is_read_committed_too(url: str) -> None:
+    make_strict(url)
+    async with (
+        JobDb.open(url, sweep=None) as db,
+        internals(db).driver._pool.connection() as connection,  # type: ignore[attr-defined]
+    ):
+        assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
