@@ -9,10 +9,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pandora_db.db import internals
+from pandora_db.db import JobDb, internals
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError, SchemaError
-from pandora_db.models.checks import counted
+from pandora_db.models.checks import counted, refuse
 from pandora_db.models.stage import stage_info
 from pandora_db.runtime.data_dirs import dirs_of
 from pandora_db.runtime.requests import Requests
@@ -21,7 +21,6 @@ from pandora_db.runtime.worker import Worker
 from pandora_db.services.recovered import tell_recovered
 
 if TYPE_CHECKING:
-    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.work import Terms, Work
@@ -36,6 +35,12 @@ _LEAST = 0.01
 """Seconds that a cancelled handler has in any case: it takes some turns of the loop to end."""
 _LONGEST = 31_536_000.0
 """Seconds to wait for leases: each is over, or renewed, when its own time is."""
+
+
+def check_handle(db: object) -> None:
+    """Refuse what is no handle, before anything is made of it."""
+    if not isinstance(db, JobDb):
+        refuse("db", db, "an open JobDb: `async with JobDb.open(…) as db`")
 
 
 class Crew:

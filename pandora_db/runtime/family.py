@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pandora_db")
 
 _LONG = 10.0
-"""Seconds after which a child that nobody has taken is told of."""
+"""Seconds after which children of which nobody has taken any are told of."""
 
 
 class Family:
@@ -108,14 +108,16 @@ class Family:
         return [JobInfo.of(rows[job_id]) for job_id in child_ids if job_id in rows]
 
     async def _tell_of_untaken(self, child_ids: Sequence[int]) -> None:
-        """Say in the log what a handler may wait for in vain."""
+        """Say in the log that a handler may wait in vain, if none of its children has begun."""
         await asyncio.sleep(_LONG)
-        for row in await self._db.get_jobs_by_ids(child_ids):
-            if row.status is JobStatus.QUEUED and not (row.attempt or row.not_before):
-                log.warning(
-                    "job %d has waited %g s for its child %d (%s), which no worker has taken",
-                    self._claim.job_id, _LONG, row.job_id, row.name or stage_name(row.ready),
-                )  # fmt: skip
+        rows = await self._db.get_jobs_by_ids(child_ids)
+        if rows and all(map(_is_untaken, rows)):
+            log.warning(
+                "job %d has waited %g s, and no worker has taken what it waits for: job %d (%s)%s",
+                self._claim.job_id, _LONG,
+                rows[0].job_id, rows[0].name or stage_name(rows[0].ready),
+                " and others" if len(rows) > 1 else "",
+            )  # fmt: skip
 
     async def _wait_ended(self, child_ids: Sequence[int]) -> dict[int, JobRow]:
         """Wait until all have ended, and then for a hand to go on with."""
@@ -123,3 +125,8 @@ class Family:
             return await wait_ended(self._db, child_ids)
         async with self._hand.lent():
             return await wait_ended(self._db, child_ids)
+
+
+def _is_untaken(row: JobRow) -> bool:
+    """Whether it waits for its first worker, and for nothing else."""
+    return row.status is JobStatus.QUEUED and not (row.attempt or row.not_before)

@@ -7,19 +7,18 @@ import os
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_path, check_text
-from pandora_db.db import JobDb
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
 from pandora_db.models.limits import MAX_AUTHOR
 from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import JobStatus
-from pandora_db.runtime.crew import Crew
+from pandora_db.runtime.crew import Crew, check_handle
 from pandora_db.runtime.definition import JobDefinition
 from pandora_db.runtime.dispatching import make_job
 from pandora_db.runtime.handle import JobHandle
@@ -27,6 +26,9 @@ from pandora_db.runtime.job_handler import JobHandler
 from pandora_db.runtime.job_info import JobInfo
 from pandora_db.runtime.registry import REGISTRY, Registry
 from pandora_db.runtime.work import Terms, Work
+
+if TYPE_CHECKING:
+    from pandora_db.db import JobDb
 
 log = logging.getLogger("pandora_db")
 
@@ -72,8 +74,7 @@ class JobManager:
         cancel_grace: float = 10.0,
         shutdown_timeout: float = 30.0,
     ) -> None:
-        if not isinstance(cast("object", db), JobDb):
-            refuse("db", db, "an open JobDb: `async with JobDb.open(…) as db`")
+        check_handle(db)
         if not isinstance(cast("object", registry), Registry):
             refuse("registry", registry, "a Registry, or none for that of @job")
         self.db = db

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from pandora_db.codecs.checks import check_path
 from pandora_db.codecs.claim import check_lease, check_names, check_route
 from pandora_db.codecs.stage import check_stage
-from pandora_db.db import JobDb
 from pandora_db.errors import InvalidInput
-from pandora_db.models.checks import check_tags, refuse
+from pandora_db.models.checks import check_tags
 from pandora_db.models.claim import Backoff, Limits
 from pandora_db.models.stage import StageCode, StageKind, stage_info
-from pandora_db.runtime.crew import Crew
+from pandora_db.runtime.crew import Crew, check_handle
+from pandora_db.runtime.signatures import check_async
 from pandora_db.runtime.work import Handler, Terms, Work
+
+if TYPE_CHECKING:
+    from pandora_db.db import JobDb
 
 H = TypeVar("H", bound=Handler)
 
@@ -86,7 +88,8 @@ class Pipeline:
         chosen = None if names is None else tuple(check_names(names))
 
         def register(handler: H) -> H:
-            _check_handler(handler)
+            name = f"the handler {getattr(handler, '__qualname__', repr(handler))}"
+            check_async(handler, name, "async def work(ctx)", arguments=1, field="handler")
             self._add(
                 Work(
                     waiting=start,
@@ -140,8 +143,7 @@ class Pipeline:
                 of `db`, or another bad argument.
             SchemaMissing: by the `async with`; call `init_schema` first.
         """
-        if not isinstance(cast("object", db), JobDb):
-            refuse("db", db, "an open JobDb: `async with JobDb.open(…) as db`")
+        check_handle(db)
         if not self.works:
             raise InvalidInput("the pipeline has no stage; declare one with @pipeline.stage(…)")
         for work in self.works:
@@ -166,26 +168,6 @@ class Pipeline:
                     field="waiting",
                 )
         self.works.append(work)
-
-
-def _check_handler(handler: object) -> None:
-    name = getattr(handler, "__qualname__", repr(handler))
-    expected = "`async def work(ctx)`, with blocking work in run_blocking()"
-    if not inspect.iscoroutinefunction(handler):
-        raise InvalidInput(
-            f"the handler {name} is no async function; expected {expected}", field="handler"
-        )
-    if hasattr(handler, "__wrapped__") or hasattr(handler, "__signature__"):
-        return  # a decorator tells of what it wraps, which may take more
-    signature = inspect.signature(handler)
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise InvalidInput(
-            f"the handler {name}{signature} cannot be called with a context: {error}; "
-            f"expected {expected}",
-            field="handler",
-        ) from error
 
 
 def _check_after(working: StageCode, value: object) -> StageCode:

@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_bool, check_int, check_text
 from pandora_db.errors import InvalidInput
-from pandora_db.models.checks import describe, refuse
+from pandora_db.models.checks import refuse
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_KEY, MAX_VERSION
 from pandora_db.runtime.definition import JobDefinition, output_of, transient_without_default
+from pandora_db.runtime.signatures import check_async
 
 log = logging.getLogger("pandora_db")
 
@@ -170,22 +171,10 @@ def _define(
     if not (inspect.isclass(kind) and issubclass(kind, BaseModel)):
         refuse("job", kind, "a pydantic model")
     run: Any = getattr(kind, "run", None)
-    if not inspect.iscoroutinefunction(run):
-        has = "has no run" if run is None else f"has a run that is {describe(run)}"
-        raise InvalidInput(
-            f"{kind.__name__} {has}; expected `async def run(self, ctx)`, with blocking work in "
-            "run_blocking()",
-            field="run",
-        )
-    signature = inspect.signature(run, follow_wrapped=False)  # what it wraps may take more
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
-        raise InvalidInput(
-            f"{kind.__name__}.run{signature} cannot be called with a context: {error}; "
-            "expected `async def run(self, ctx)`",
-            field="run",
-        ) from error
+    form = "async def run(self, ctx)"
+    if run is None:
+        raise InvalidInput(f"{kind.__name__} has no run; expected `{form}`", field="run")
+    check_async(run, f"{kind.__name__}.run", form, arguments=2, field="run")
     if lost := transient_without_default(kind):
         raise InvalidInput(
             f"{kind.__name__}.{lost[0]} is left out of the state and has no default; "

@@ -275,8 +275,8 @@ class Worker:
             return
         try:
             self._policies = await self._db.get_recovery_policies()
-        except PandoraDbError as error:
-            log.debug("none are claimed ahead: the recovery policies are not known: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the claim meets it too
+            log.debug("none are claimed ahead: the recovery policies are not known: %r", error)
             self._ahead.be_wary()
         else:
             self._policies_until = loop.time() + _POLICIES
