@@ -42,6 +42,17 @@ REPEATED = frozenset({"repeated"})
 MIGRATION_PATIENCE = 600.0
 """Seconds to wait for another process that is changing the schema."""
 
+_process = os.getpid()
+
+
+def _note_process() -> None:
+    global _process  # noqa: PLW0603 - there is one
+    _process = os.getpid()
+
+
+# To ask for the number in the path of every call would cost it a system call.
+os.register_at_fork(after_in_child=_note_process)
+
 
 class Session(Protocol):
     """Where a store runs its queries."""
@@ -225,10 +236,10 @@ async def outcomes_of(calls: Sequence[asyncio.Future[T]]) -> list[T | PandoraDbE
 class Guard:
     """Refuses calls on a handle that is closed, forked, or inside its own open transaction."""
 
-    __slots__ = ("_inside", "_loop", "_pid", "state")
+    __slots__ = ("_inside", "_loop", "_process", "state")
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._process = _process
         self._loop = get_running_loop()
         self._inside: ContextVar[Inside | None] = ContextVar("pandora_db_inside", default=None)
         self.state = "not open"
@@ -236,7 +247,7 @@ class Guard:
     @property
     def forked(self) -> bool:
         """Whether this is a child process, which must not even close the parent's connections."""
-        return os.getpid() != self._pid
+        return self._process != _process
 
     @property
     def elsewhere(self) -> bool:
@@ -245,7 +256,7 @@ class Guard:
 
     def check(self, name: str) -> None:
         """Raise `HandleForked`, `HandleClosed` or `InsideTransaction`, or return."""
-        if os.getpid() != self._pid:  # `forked`, in the path of every call
+        if self._process != _process:  # `forked`, in the path of every call
             raise HandleForked
         if self.state != "open":
             raise HandleClosed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import time
@@ -22,6 +21,7 @@ _FREE = (1 << 62) - 1 ^ 1 << 47
 _random = random.Random()  # noqa: S311
 # Few enough that the time in them stays true.
 _SUPPLY = 64
+_supply: list[str] = []
 
 
 class Operation(NamedTuple):
@@ -34,7 +34,7 @@ class Operation(NamedTuple):
 def operation(given: UUID | None) -> Operation:
     """The operation of a call; raises `InvalidInput` when `given` is no UUID."""
     if given is None:
-        return _operation_of((_supply.take(), False))
+        return _operation_of((_take(), False))
     return Operation(str(check_operation_id(given)), repeated=True)
 
 
@@ -71,23 +71,6 @@ def operation_run(given: UUID | None) -> OperationRun:
     return OperationRun(_text(first)[:24], first & _NODE)
 
 
-class _Supply:
-    """Consecutive ids after a fresh one: most calls pay for an addition only, in any thread."""
-
-    __slots__ = ("_end", "_head", "_numbers")
-
-    def __init__(self) -> None:
-        self._head, tail = operation_run(None)
-        self._numbers = itertools.count(tail)
-        self._end = tail + _SUPPLY
-
-    def take(self) -> str:
-        number = next(self._numbers)
-        if number >= self._end:
-            return _renew().take()
-        return f"{self._head}{number:012x}"
-
-
 def _fresh() -> int:
     """A UUID of version 7: ids of one time are neighbours, so their index grows at its edge.
 
@@ -103,17 +86,19 @@ def _text(value: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _renew() -> _Supply:
-    global _supply  # noqa: PLW0603 - one for all threads
-    _supply = _Supply()
-    return _supply
+def _take() -> str:
+    """An id of the supply: most calls pay for no more than that, in any thread."""
+    while True:
+        try:
+            return _supply.pop()
+        except IndexError:
+            _supply.extend(reversed(operation_run(None).ids(_SUPPLY)))
 
 
 def _start_again() -> None:
     """A child process must not go on with its parent's ids."""
     _random.seed()
-    _renew()
+    _supply.clear()
 
 
-_supply = _Supply()
 os.register_at_fork(after_in_child=_start_again)

@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pandora_db import Claim, Finish, Job, JobDb, LeaseLost, PandoraDbError
-from pandora_db.store.operation import _Supply
+from pandora_db.store import operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,23 +116,19 @@ def noting() -> Iterator[None]:
     To give each call an id of our own would be another way through the library: such a call may
     have been made before.
     """
-    take = _Supply.take
-    last = ""
+    take = operation._take
 
-    def noted(self: _Supply) -> str:
-        nonlocal last
-        operation = take(self)
-        # A supply that is used up takes from the next one, which has noted it by then.
-        if operation != last and (call := _CALL.get()) is not None:
-            call.identified(operation)
-        last = operation
-        return operation
+    def noted() -> str:
+        taken = take()
+        if (call := _CALL.get()) is not None:
+            call.identified(taken)
+        return taken
 
-    _Supply.take = noted  # type: ignore[method-assign]
+    operation._take = noted
     try:
         yield
     finally:
-        _Supply.take = take  # type: ignore[method-assign]
+        operation._take = take
 
 
 def digest(state: object) -> str | None:

@@ -15,7 +15,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -48,9 +48,16 @@ class Change(NamedTuple):
 
 def runs(calls: Sequence[Call]) -> Iterator[tuple[Query, list[Args]]]:
     """The calls in order, those that follow each other with the same query together."""
-    for _, group in groupby(calls, key=lambda call: id(call[0])):
-        alike = list(group)
-        yield alike[0][0], [args for _, args in alike]
+    last: Query | None = None
+    alike: list[Args] = []
+    for query, args in calls:
+        if query is not last:
+            if last is not None:
+                yield last, alike
+            last, alike = query, []
+        alike.append(args)
+    if last is not None:
+        yield last, alike
 
 
 def is_crowd(query: Query, count: int) -> bool:

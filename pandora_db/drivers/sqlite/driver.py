@@ -6,11 +6,11 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from pandora_db.config import Settings
@@ -164,23 +164,21 @@ class SqliteDriver:
         """See `Session.find_outcome`; here a write that answers None was not done."""
         return await self.read(name, args)
 
-    async def write(
+    def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
-    ) -> Row | None:
+    ) -> Awaitable[Row | None]:
         """See `Session.write`; the one writer takes its calls in order, so `key` matters not."""
         del key
         self.guard.check(name)
         query = self.queries.get(name, REPEATED if repeated else NO_FLAGS)
-        return _first(await self._writer.call(query, args))
+        return self._writer.call_for_one(query, args)
 
     async def write_each(self, name: str, args: Sequence[Args], key: str) -> list[Written]:
         """See `Session.write_each`; keys matter no more than in `write`."""
         del key
         self.guard.check(name)
         query = self.queries.get(name)
-        calls = await self._writer.call_each([(query, one) for one in args])
-        found = await outcomes_of(calls)
-        return [_first(one) if isinstance(one, list) else one for one in found]
+        return await outcomes_of(await self._writer.call_each([(query, one) for one in args]))
 
     async def take(
         self, name: str, args: Args, when: frozenset[str] = NO_FLAGS, *, found_by: str | None = None
@@ -205,10 +203,11 @@ class SqliteDriver:
         if changes == self._changes:
             return
         self._changes = changes
-        if calls is None:
-            self._neighbours.tell(None)
-        elif news := [call for call in calls if call[0].makes_events]:
-            self._neighbours.tell(_arrivals(news))
+        if not self._neighbours.listen:
+            return
+        stages = None if calls is None else _arrivals(calls)
+        if stages is None or stages:
+            self._neighbours.tell(stages)
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A transaction that has the write turn from its beginning to its end."""
@@ -303,18 +302,15 @@ def writer_pragmas(settings: Settings, *, memory: bool) -> tuple[str, ...]:
 
 
 def _arrivals(calls: Sequence[Call]) -> set[int] | None:
-    """The stages that jobs came to, if all calls say so."""
+    """The stages that jobs came to; None where a call that makes events does not say."""
     stages: set[int] = set()
     for query, alike in runs(calls):
-        came = query.arrivals(alike)
-        if came is None:
-            return None
-        stages |= came
+        if query.makes_events:
+            came = query.arrivals(alike)
+            if came is None:
+                return None
+            stages |= came
     return stages
-
-
-def _first(rows: list[Any]) -> Row | None:
-    return rows[0] if rows else None
 
 
 def _set_up(connection: sqlite3.Connection, pragmas: Sequence[str], patience: float) -> None:

@@ -12,9 +12,10 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from pandora_db.config import Settings
+from pandora_db.drivers.base import Row
 from pandora_db.drivers.room import Room
 from pandora_db.drivers.sqlite.crowd import Call
 from pandora_db.drivers.sqlite.errors import translate
@@ -23,20 +24,27 @@ from pandora_db.drivers.sqlite.work import Result
 from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
+T = TypeVar("T")
 Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun], list[Result]]
 _WORTH_IT = 16
 """Calls of one flight from which on handing over to its thread, some 0.1 ms, is worth it."""
 
 
 class _Waiting:
-    """A call in the queue, or a transaction that wants its turn (`call` is None)."""
+    """A call in the queue, or a transaction that wants its turn (`call` is None).
 
-    __slots__ = ("call", "future", "since")
+    `first` says that its first row is the answer, and None where there is none.
+    """
 
-    def __init__(self, call: Call | None, future: asyncio.Future[Any], since: float) -> None:
+    __slots__ = ("call", "first", "future", "since")
+
+    def __init__(
+        self, call: Call | None, future: asyncio.Future[Any], since: float, *, first: bool = False
+    ) -> None:
         self.call = call
         self.future = future
         self.since = since
+        self.first = first
 
 
 class Lane:
@@ -79,22 +87,27 @@ class Lane:
         """Run one operation with whatever else waits; gives its rows after the commit."""
         if self._room.is_free:
             return self._enter((query, args))
-        return self._call_in_time((query, args))
+        return self._in_time(lambda: self._enter((query, args)))
 
-    async def call_each(self, calls: Sequence[Call]) -> Sequence[asyncio.Future[list[Any]]]:
-        """Queue many operations, which fly together as far as they can."""
+    def call_for_one(self, query: Query, args: Mapping[str, Any]) -> Awaitable[Row | None]:
+        """The same, of which the first row is wanted, if there is one."""
+        if self._room.is_free:
+            return self._enter((query, args), first=True)
+        return self._in_time(lambda: self._enter((query, args), first=True))
+
+    async def call_each(self, calls: Sequence[Call]) -> Sequence[asyncio.Future[Row | None]]:
+        """Queue many operations, which fly together as far as they can; of each the first row."""
         if not self._room.is_free:
             await self._wait_for_room()
         now = self._loop.time()
-        waiting = [_Waiting(call, self._loop.create_future(), now) for call in calls]
+        waiting = [_Waiting(call, self._loop.create_future(), now, first=True) for call in calls]
         self._queue += waiting
         self._start(many=True)
         return [one.future for one in waiting]
 
-    async def _call_in_time(self, call: Call) -> list[Any]:
+    async def _in_time(self, enter: Callable[[], asyncio.Future[T]]) -> T:
         await self._wait_for_room()
-        rows: list[Any] = await self._enter(call)
-        return rows
+        return await enter()
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Hop, None]:
@@ -126,9 +139,9 @@ class Lane:
                 f"within acquire_timeout ({self._settings.acquire_timeout:g} s) on {self._path}"
             ) from None
 
-    def _enter(self, call: Call | None) -> asyncio.Future[Any]:
+    def _enter(self, call: Call | None, *, first: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append(_Waiting(call, future, self._loop.time()))
+        self._queue.append(_Waiting(call, future, self._loop.time(), first=first))
         self._start()
         return future
 
@@ -194,7 +207,8 @@ class Lane:
             if waiting.future.done():
                 continue
             if isinstance(result, list):
-                waiting.future.set_result(result)
+                one = waiting.first
+                waiting.future.set_result((result[0] if result else None) if one else result)
             elif isinstance(result, PandoraDbError):
                 waiting.future.set_exception(result)
             else:

@@ -43,6 +43,11 @@ class Neighbours:
             _ears[self._key] = (*_ears.get(self._key, ()), mine)
         return leave
 
+    @property
+    def listen(self) -> bool:
+        """Whether anybody does, this handle itself among them."""
+        return self._key in _ears
+
     def tell(self, stages: Collection[int] | None) -> None:
         """There was a commit; see `OnNews`."""
         for loop, on_news in _ears.get(self._key, ()):
