@@ -160,7 +160,7 @@ class Worked:
         One batch is asked for while another is handed out.
         """
         claims: asyncio.Queue[Claim | None] = asyncio.Queue(BATCH)
-        batches = iter([min(BATCH, count - first) for first in range(0, count, BATCH)])
+        batches = (min(BATCH, count - first) for first in range(0, count, BATCH))
 
         async def claimer() -> None:
             for wanted in batches:

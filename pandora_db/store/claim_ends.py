@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -19,6 +19,7 @@ from pandora_db.errors import InvalidInput, InvalidTransition, LeaseLost, NotFou
 from pandora_db.models.checks import refuse
 from pandora_db.models.claim import Backoff, Claim, Finish
 from pandora_db.models.event import EventKind
+from pandora_db.models.light import light
 from pandora_db.models.limits import MAX_STEP
 from pandora_db.models.stage import StageCode, StageKind, stage_info, stage_of
 from pandora_db.store.held_claim import HeldClaim, check_claim
@@ -76,10 +77,8 @@ class _End(NamedTuple):
     call: Operation
 
 
-# `_End(…)` without its frame: each job that is done makes one.
-_end_of: Callable[[tuple[HeldClaim, StageCode, dict[str, Any], Operation]], _End] = partial(
-    cast("Any", tuple).__new__, _End
-)
+_end_of = light(_End)
+_finish_of = light(Finish)
 
 
 class ClaimEnds(JobStates):
@@ -116,8 +115,8 @@ class ClaimEnds(JobStates):
             LeaseLost: the claim no longer counts; nothing was written.
             InvalidTransition: the job goes no way from its stage to that one.
         """
-        result = (output, output_kind, output_file)
-        return await self._write_end(self._finish(claim, stage, result, operation(operation_id)))
+        finish = _finish_of((claim, stage, output, output_kind, output_file))
+        return await self._write_end(self._finish(finish, operation(operation_id)))
 
     async def finish_jobs(self, finishes: Iterable[Finish]) -> list[StageCode | PandoraDbError]:
         """End many claims, each as `finish_job` would, in a few calls of the database.
@@ -144,10 +143,7 @@ class ClaimEnds(JobStates):
             raise InvalidInput(
                 f"finishes has more than {_MOST:,}; give them in parts", field="finishes"
             )
-        ends: list[_End] = []
-        for one in given:
-            claim, stage, *result = _check_finish(one)
-            ends.append(self._finish(claim, stage, result, operation(None)))
+        ends = [self._finish(finish, operation(None)) for finish in given]
         outcomes: list[StageCode | PandoraDbError] = []
         for first in range(0, len(ends), _AT_ONCE):
             part = ends[first : first + _AT_ONCE]
@@ -239,12 +235,11 @@ class ClaimEnds(JobStates):
         args = _route(held.stage, back, EventKind.RELEASED) | left
         return await self._end(held, back, args, operation(operation_id))
 
-    def _finish(
-        self, claim: Claim, stage: StageCode | int, result: Sequence[Any], call: Operation
-    ) -> _End:
-        """What a finish asks for; `result` is its output, the kind of it, and its file."""
-        held = check_claim(claim)
-        to = check_stage(stage)
+    def _finish(self, finish: object, call: Operation) -> _End:
+        if not isinstance(finish, Finish):
+            refuse("finishes", finish, "several Finish(claim, stage)")
+        held = check_claim(finish.claim)
+        to = check_stage(finish.stage)
         way = _way_out(held.stage, to)
         if way is None:
             raise InvalidTransition(
@@ -253,13 +248,12 @@ class ClaimEnds(JobStates):
                 "fail_job() give the job back",
             )  # fmt: skip
         args = way.copy()
-        output, kind, file = result
-        if output is not None:
-            args["output"] = encode_json(output, "output")
-        if kind is not None:
-            args["output_kind"] = check_text(kind, "output_kind", MAX_STEP)
-        if file is not None:
-            args["output_file"] = check_path(file, "output_file")
+        if finish.output is not None:
+            args["output"] = encode_json(finish.output, "output")
+        if finish.output_kind is not None:
+            args["output_kind"] = check_text(finish.output_kind, "output_kind", MAX_STEP)
+        if finish.output_file is not None:
+            args["output_file"] = check_path(finish.output_file, "output_file")
         args["attempt_left"] = held.job.attempt if args["archived"] else 0
         return self._told(_end_of((held, to, args, call)))
 
@@ -337,12 +331,6 @@ async def _outcome(ending: Awaitable[StageCode]) -> StageCode | PandoraDbError:
         return await ending
     except PandoraDbError as error:
         return error
-
-
-def _check_finish(value: object) -> Finish:
-    if not isinstance(value, Finish):
-        refuse("finishes", value, "several Finish(claim, stage)")
-    return value
 
 
 def _back(claim: Claim) -> StageCode:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 from uuid import UUID
 
 from pandora_db.codecs.checks import check_operation_id
+from pandora_db.models.light import light
 
 _NODE = (1 << 48) - 1
 _VERSION_7 = 0x7 << 76
@@ -38,10 +37,7 @@ def operation(given: UUID | None) -> Operation:
     return Operation(str(check_operation_id(given)), repeated=True)
 
 
-# `Operation(…)` without its frame: every call that changes something makes one.
-_operation_of: Callable[[tuple[str, bool]], Operation] = partial(
-    cast("Any", tuple).__new__, Operation
-)
+_operation_of = light(Operation)
 
 
 class OperationRun(NamedTuple):

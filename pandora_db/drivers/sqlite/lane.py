@@ -207,8 +207,8 @@ class Lane:
             if waiting.future.done():
                 continue
             if isinstance(result, list):
-                one = waiting.first
-                waiting.future.set_result((result[0] if result else None) if one else result)
+                answer = next(iter(result), None) if waiting.first else result
+                waiting.future.set_result(answer)
             elif isinstance(result, PandoraDbError):
                 waiting.future.set_exception(result)
             else:
