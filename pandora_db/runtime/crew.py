@@ -31,8 +31,9 @@ _ASKED = 0.7
 """Part of the time to shut down that handlers have before they are cancelled."""
 _CUT = 0.25
 """Part of it that they have to end then; the rest is for writing."""
-_LEAST = 0.01
-"""Seconds that a cancelled handler has in any case: it takes some turns of the loop to end."""
+_LEAST = 0.1
+"""Seconds that a cancelled handler has in any case: to end, in some turns of the loop, and for the
+call that gives its job back."""
 _LONGEST = 31_536_000.0
 """Seconds to wait for leases: each is over, or renewed, when its own time is."""
 
