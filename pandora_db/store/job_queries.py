@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from pandora_db.codecs.checks import (
     check_author,
@@ -45,9 +45,16 @@ class JobFilters(TypedDict, total=False):
     archived: bool | None
 
 
-# By each of these, one index of either dialect has the jobs in the order of their request
-# (tests/dialect/test_plans.py).
-_IN_ORDER = frozenset({"archived", "active", "author", "author_id", "guild_id"})
+class _Queries(NamedTuple):
+    """For some filters: one index of either dialect has the jobs in the order of their request."""
+
+    rows: str
+    number: str
+
+
+_OF_ALL = _Queries("get_all_jobs", "count_all_jobs")
+_OF_LIVE_OR_ARCHIVED = _Queries("get_jobs", "count_jobs")
+_OF_SOMEBODY = _Queries("get_jobs_of", "count_jobs_of")
 
 
 class JobQueries(Repository):
@@ -135,13 +142,12 @@ class JobQueries(Repository):
             place, flag = _after(after)
             args |= place
             when |= {flag}
-        return await self._jobs("get_jobs" if when & _IN_ORDER else "get_all_jobs", args, when)
+        return await self._jobs(_queries(when).rows, args, when)
 
     async def count_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """How many jobs the filters select; costs as much as looking at each of them."""
         args, when = _select(dict(filters))
-        name = "count_jobs" if when & _IN_ORDER else "count_all_jobs"
-        ((count,),) = await self._session.read(name, args, when)
+        ((count,),) = await self._session.read(_queries(when).number, args, when)
         return int(count)
 
     async def iter_jobs(
@@ -208,6 +214,14 @@ def _after(after: Any) -> tuple[dict[str, int], str]:  # noqa: ANN401 - judged h
         return place, "after_null"
     place["after_requested_at"] = check_int(requested_at, "after", -(2**63), 2**63 - 1)
     return place, "after"
+
+
+def _queries(when: frozenset[str]) -> _Queries:
+    if "active" in when:  # however many jobs an author has in the archive
+        return _OF_LIVE_OR_ARCHIVED
+    if not when.isdisjoint(("author", "author_id", "guild_id")):
+        return _OF_SOMEBODY
+    return _OF_LIVE_OR_ARCHIVED if "archived" in when else _OF_ALL
 
 
 def _select(filters: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:

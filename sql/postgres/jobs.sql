@@ -41,7 +41,9 @@ WITH op AS MATERIALIZED (
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
-    RETURNING job_id, ready, operation_id
+    RETURNING job_id, author, author_id, guild_id, requested_at, ready, operation_id
+), listed AS (
+    INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at FROM stored
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, statement_timestamp(), {INSERTED}, ready, 0, operation_id FROM stored
@@ -82,9 +84,13 @@ SELECT job_id FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
 SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
        statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp()
 
--- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
+-- The events of the jobs that load() brought in, and what they are listed by. Their operations are
+-- numbered on, by their order.
 -- name: record_loaded :one
-WITH recorded AS (
+WITH listed AS (
+    INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at
+    FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
+), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
     FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
@@ -94,7 +100,10 @@ SELECT count(*) FROM recorded
 
 -- A run of ids need not be looked up one by one.
 -- name: record_loaded_between :one
-WITH recorded AS (
+WITH listed AS (
+    INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at
+    FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
+), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
     FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
@@ -266,10 +275,10 @@ SELECT {job_columns} FROM {schema}.jobs WHERE NOT coalesce(archived, TRUE) ORDER
 SELECT count(*) FROM {schema}.jobs WHERE NOT archived
 
 -- name: get_user_history :many
-SELECT {job_columns} FROM {schema}.jobs
-WHERE author = :author::text            -- when: by_name
-WHERE author_id = :author_id::bigint    -- when: by_id
-ORDER BY requested_at DESC, job_id DESC LIMIT :limit::bigint
+SELECT {job_columns} FROM {schema}.job_lists JOIN {schema}.jobs USING (job_id)
+WHERE by_author = :author::text            -- when: by_name
+WHERE by_author_id = :author_id::bigint    -- when: by_id
+ORDER BY by_request DESC, job_id DESC LIMIT :limit::bigint
 
 -- name: get_completed_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
@@ -296,13 +305,37 @@ AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
 AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
 AND (requested_at IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
 
--- Of the active jobs, the archive, an author or a guild: one index has them in order.
+-- Of the active jobs or the archive: one index has them in order.
 -- name: get_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
 {job_page}
 ORDER BY requested_at DESC, job_id DESC
+LIMIT :limit::bigint OFFSET :offset::bigint
+
+-- Of an author or a guild, likewise.
+-- fragment: list_filters
+AND by_author = :author::text               -- when: author
+AND by_author_id = :author_id::bigint       -- when: author_id
+AND by_guild_id = :guild_id::bigint         -- when: guild_id
+AND by_request >= :since::bigint            -- when: since
+AND by_request < :until::bigint             -- when: until
+AND ready = :stage::smallint                -- when: stage
+AND ready = ANY(:stages::smallint[])        -- when: stages
+AND hold = 1                                -- when: paused
+AND hold <> 1                               -- when: not_paused
+AND job_type = :job_type::smallint          -- when: job_type
+AND archived                                -- when: archived
+AND NOT archived                            -- when: active
+
+-- name: get_jobs_of :many
+SELECT {job_columns} FROM {schema}.job_lists JOIN {schema}.jobs USING (job_id)
+WHERE TRUE
+{list_filters}
+AND (by_request, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
+AND (by_request IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
+ORDER BY by_request DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
 -- Of all jobs: the active ones and the others stand in an index each, merged as they are read. The
@@ -333,6 +366,11 @@ LIMIT :limit::bigint OFFSET :offset::bigint
 SELECT count(*) FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
+
+-- name: count_jobs_of :one
+SELECT count(*) FROM {schema}.job_lists JOIN {schema}.jobs USING (job_id)
+WHERE TRUE
+{list_filters}
 
 -- name: count_all_jobs :one
 SELECT count(*) FROM (

@@ -236,14 +236,22 @@ AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
 AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
 AND (requested_at IS NOT NULL OR job_id < :after_job_id)             -- when: after_null
 
--- Of the active jobs, the archive, an author or a guild: one index has them in order.
--- name: get_jobs :many
+-- fragment: ordered_jobs
 SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
 {job_page}
 ORDER BY requested_at DESC NULLS FIRST, job_id DESC
 LIMIT :limit OFFSET :offset
+
+-- Of the active jobs or the archive: one index has them in order.
+-- name: get_jobs :many
+{ordered_jobs}
+
+-- Of an author or a guild, likewise; here their indexes are those of `jobs`, which a job that moves leaves
+-- as they are.
+-- name: get_jobs_of :many
+{ordered_jobs}
 
 -- Of all jobs: the active ones and the others stand in an index each, merged as they are read.
 -- name: get_all_jobs :many
@@ -259,10 +267,16 @@ WHERE archived IS NOT FALSE
 ORDER BY requested_at DESC NULLS FIRST, job_id DESC
 LIMIT :limit OFFSET :offset
 
--- name: count_jobs :one
+-- fragment: counted_jobs
 SELECT count(*) FROM {schema}.jobs
 WHERE TRUE
 {job_filters}
+
+-- name: count_jobs :one
+{counted_jobs}
+
+-- name: count_jobs_of :one
+{counted_jobs}
 
 -- name: count_all_jobs :one
 SELECT count(*) FROM (

@@ -63,7 +63,7 @@ ONE_DIALECT_ONLY = {
 LOCAL_FRAGMENTS = {
     "now", "next_id", "claim_recorded", "claim_ended", "leases",
     "lower_event", "lower_deletion", "upper_event", "upper_deletion", "last_event", "last_deletion",
-    "mark_up_to_edge", "tx_is_ours",
+    "mark_up_to_edge", "tx_is_ours", "list_filters", "ordered_jobs", "counted_jobs",
 }  # fmt: skip
 
 # What its statements hand on to the next, and what keeps its tokens apart after a rollback.
@@ -182,13 +182,14 @@ def combinations_of_filters() -> set[frozenset[str]]:
 
 def variants(catalogue: Catalogue) -> Iterator[Query]:
     """Every query in every combination of flags that the stores and drivers can ask for."""
-    in_order = {when for when in combinations_of_filters() if when & job_queries._IN_ORDER}
-    of_all = combinations_of_filters() - in_order
+    filtered: dict[str, set[frozenset[str]]] = defaultdict(set)
+    for when in combinations_of_filters():
+        for name in job_queries._queries(when):
+            filtered[name].add(when)
     for name in catalogue:
-        if name in ("get_jobs", "count_jobs", "get_all_jobs", "count_all_jobs"):
-            filters = of_all if "_all_" in name else in_order
+        if name in filtered:
             places = ({"after"}, {"after_null"}) if name.startswith("get") else ()
-            chosen = filters | {when | place for when in filters for place in places}
+            chosen = filtered[name] | {when | place for when in filtered[name] for place in places}
         elif name == "get_user_history":
             chosen = {frozenset({"by_name"}), frozenset({"by_id"})}
         else:
@@ -209,9 +210,9 @@ def test_the_combinations_cover_every_filter_and_every_flag() -> None:
     assert set(FILTER_VALUES) == set(JobFilters.__annotations__)
     used = set().union(*combinations_of_filters())
     for catalogue in CATALOGUES.values():
-        for one in ("", "all_"):
-            assert used == catalogue.flags(f"count_{one}jobs")
-            assert used | {"after", "after_null"} == catalogue.flags(f"get_{one}jobs")
+        for jobs in ("jobs", "jobs_of", "all_jobs"):
+            assert used == catalogue.flags(f"count_{jobs}")
+            assert used | {"after", "after_null"} == catalogue.flags(f"get_{jobs}")
 
 
 async def test_every_query_is_accepted_by_the_migrated_schema(db: JobDb, db_url: str) -> None:

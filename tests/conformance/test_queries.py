@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,37 @@ async def test_jobs_without_a_time_of_request_stand_in_one_place_and_on_some_pag
     assert ids(await db.get_user_history("mika")) == [4, 3, 2, 1]
     assert ids(await db.get_active_jobs()) == [1, 2, 3, 4]
     assert ids(await db.get_jobs_by_stage(Stage.QUEUED)) == [1, 2, 3, 4]
+
+
+async def test_jobs_are_found_by_whose_they_are_now_whoever_says_so(db: JobDb, raw: Raw) -> None:
+    ours = await db.insert_job(make_job(author="mika", author_id=1, guild_id=7))
+    raw("INSERT INTO jobs (job_id, author, requested_at, ready) VALUES (900, 'mika', 5, 0)")
+    assert ids(await db.get_user_history("mika")) == [ours, 900]
+
+    await db.update_job(ours, author_id=2, guild_id=8)
+    raw("UPDATE jobs SET author = 'rin', requested_at = 4 WHERE job_id = %s", ours)
+    raw("UPDATE jobs SET author_id = 2, guild_id = 8 WHERE job_id = 900")
+
+    assert ids(await db.get_user_history("mika")) == [900]
+    assert ids(await db.get_user_history("rin")) == [ours]
+    assert ids(await db.get_user_history(2)) == ids(await db.get_jobs(guild_id=8)) == [900, ours]
+    assert await db.get_user_history(1) == await db.get_jobs(guild_id=7) == []
+    assert await db.count_jobs(author_id=2) == 2
+    raw("DELETE FROM jobs WHERE job_id = 900")
+    assert ids(await db.get_jobs(author_id=2)) == [ours]
+    assert await db.count_jobs(author="mika") == 0
+
+
+async def test_an_undone_change_leaves_the_lists_as_they_were(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job(author_id=1))
+    with suppress(RuntimeError):
+        async with db.transaction() as tx:
+            await tx.update_job(job_id, author_id=2)
+            await tx.insert_job(make_job(author_id=2))
+            raise RuntimeError
+
+    assert ids(await db.get_jobs(author_id=1)) == [job_id]
+    assert await db.get_jobs(author_id=2) == []
 
 
 async def test_iter_jobs_holds_nothing_between_pages(db: JobDb, rows: list[JobRow]) -> None:

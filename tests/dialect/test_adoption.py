@@ -146,6 +146,7 @@ async def test_adopted_rows_are_read(libpndb: str) -> None:
         assert {row.job_id for row in history} == {
             job_id for job_id, author in authors.items() if author == "author-1"
         }
+        assert await db.count_jobs(author="author-1") == len(history)
         completed = [row.job_id for row in await db.get_completed_jobs()]
         assert completed[-1] == 404
         assert set(completed) == {row[0] for row in raw if row[13]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,43 @@ async def test_a_function_that_was_changed_is_named(url: str) -> None:
         (difference,) = await db.verify_schema()
 
     assert (difference.kind, difference.name) == ("function", "jobs_keep_id")
+
+
+async def test_the_lists_hold_each_job_once_by_whichever_way_it_came(url: str) -> None:
+    raw = Raw(url)
+    async with JobDb.open(url) as db:
+        kept = await db.insert_job(make_job(author_id=1, guild_id=2))
+        await asyncio.gather(*(db.insert_job(make_job(author_id=n)) for n in range(50)))
+        await db.insert_jobs(make_job(author_id=n) for n in range(50))  # by COPY
+        given = [make_job(job_id=10**6 + 7 * n, guild_id=n) for n in range(50)]
+        await db.insert_jobs(given)
+        await db.insert_jobs(make_job(idempotency_key=f"key-{n}") for n in range(50))
+        raw("INSERT INTO jobs (job_id, author, ready) VALUES (900, 'theirs', 0), (901, NULL, 0)")
+        await asyncio.gather(*(db.delete_job(one.job_id or 0) for one in given[:10]))
+        raw("DELETE FROM jobs WHERE job_id = 901")
+        raw("UPDATE jobs SET author = 'theirs', guild_id = 3 WHERE job_id % 7 = 0")
+        await db.update_job(kept, author_id=None, guild_id=5)
+
+    of_jobs = "SELECT job_id, author, author_id, guild_id, requested_at FROM jobs"
+    listed = raw("SELECT * FROM job_lists ORDER BY job_id")
+    assert listed == raw(f"{of_jobs} ORDER BY job_id")
+    assert len(listed) == 1 + 50 + 50 + 40 + 50 + 1
+
+
+async def test_a_role_that_may_write_jobs_alone_changes_the_lists_too(url: str) -> None:
+    role, raw = f"pandora_{secrets.token_hex(4)}", Raw(url)
+    raw(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+    raw(f"GRANT SELECT, INSERT, UPDATE, DELETE ON jobs TO {role}")
+    theirs = Raw(make_conninfo(url, user=role, password=role))
+    try:
+        theirs("INSERT INTO jobs (job_id, author, ready) VALUES (1, 'mika', 0), (2, 'mika', 0)")
+        theirs("UPDATE jobs SET author = 'rin' WHERE job_id = 1")
+        theirs("DELETE FROM jobs WHERE job_id = 2")
+    finally:
+        raw(f"DROP OWNED BY {role}")
+        raw(f"DROP ROLE {role}")
+
+    assert raw("SELECT job_id, by_author FROM job_lists") == [(1, "rin")]
 
 
 async def test_two_schemas_of_one_database_know_nothing_of_each_other(postgres_dsn: str) -> None:

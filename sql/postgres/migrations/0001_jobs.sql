@@ -1,4 +1,4 @@
--- lock: jobs, from readers and writers alike; 12 us a row
+-- lock: jobs, from readers and writers alike; 17 us a row
 -- The permanent job log. `jobs` is libpndb's table: its 14 columns come first and carry no constraint
 -- of ours, since whatever libpndb stored must stay readable and its own statements must keep working.
 -- The same file makes the table, or adopts the one that libpndb made.
@@ -61,16 +61,28 @@ DROP INDEX IF EXISTS {schema}.idx_jobs_archived;
 -- All ascending, and read backwards where the newest are wanted: what comes in order of time is appended,
 -- and its pages are filled. In a descending index they stay half empty.
 CREATE INDEX idx_jobs_ready ON {schema}.jobs (ready, (-priority), requested_at, job_id) WHERE NOT archived;
-CREATE INDEX idx_jobs_author ON {schema}.jobs (author, requested_at, job_id);
 CREATE INDEX idx_jobs_archived ON {schema}.jobs (completed_at NULLS FIRST, job_id) WHERE archived;
 -- Known by another expression than idx_jobs_ready: a plan that was made while the table was empty must
 -- not claim by it.
 CREATE INDEX idx_jobs_active ON {schema}.jobs (requested_at, job_id) WHERE NOT coalesce(archived, TRUE);
 CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at, job_id) WHERE archived IS NOT FALSE;
-CREATE INDEX idx_jobs_author_id ON {schema}.jobs (author_id, requested_at, job_id) WHERE author_id IS NOT NULL;
-CREATE INDEX idx_jobs_guild ON {schema}.jobs (guild_id, requested_at, job_id) WHERE guild_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_external ON {schema}.jobs (external_id) WHERE external_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_idempotency ON {schema}.jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+-- Whose a job is, in a table that stays as it is while the job moves: each change of a row of `jobs` adds an
+-- entry to every index there. The one by author was a sixth of what a claim and its end cost the server, all
+-- three a third. The columns are named apart from those of `jobs`, which they are joined with.
+CREATE TABLE {schema}.job_lists (
+    job_id       BIGINT PRIMARY KEY,
+    by_author    TEXT,
+    by_author_id BIGINT,
+    by_guild_id  BIGINT,
+    by_request   BIGINT
+);
+INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at FROM {schema}.jobs;
+CREATE INDEX idx_jobs_author ON {schema}.job_lists (by_author, by_request, job_id);
+CREATE INDEX idx_jobs_author_id ON {schema}.job_lists (by_author_id, by_request, job_id) WHERE by_author_id IS NOT NULL;
+CREATE INDEX idx_jobs_guild ON {schema}.job_lists (by_guild_id, by_request, job_id) WHERE by_guild_id IS NOT NULL;
 
 -- Generated ids start above the adopted ones, but never where JSON readers lose digits.
 CREATE SEQUENCE {schema}.job_ids AS BIGINT MINVALUE 1 MAXVALUE 9007199254740991;
@@ -179,6 +191,7 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt)
     VALUES (NEW.job_id, NEW.event_seq, statement_timestamp(), 1, NEW.ready, NEW.attempt);
+    INSERT INTO {schema}.job_lists VALUES (NEW.job_id, NEW.author, NEW.author_id, NEW.guild_id, NEW.requested_at);
     RETURN NULL;
 END $$;
 CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
@@ -217,6 +230,20 @@ CREATE TRIGGER jobs_record_update BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
                   AND NEW.lease_until IS NOT DISTINCT FROM OLD.lease_until))
     EXECUTE FUNCTION {schema}.jobs_record_update();
 
+-- Whoever changes whose a job is. BEFORE, since an AFTER trigger has every update read its old row again.
+CREATE FUNCTION {schema}.jobs_list() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE {schema}.job_lists
+    SET by_author = NEW.author, by_author_id = NEW.author_id, by_guild_id = NEW.guild_id, by_request = NEW.requested_at
+    WHERE job_id = OLD.job_id;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER jobs_list BEFORE UPDATE OF author, author_id, guild_id, requested_at ON {schema}.jobs FOR EACH ROW
+    WHEN ((NEW.author, NEW.author_id, NEW.guild_id, NEW.requested_at)
+          IS DISTINCT FROM (OLD.author, OLD.author_id, OLD.guild_id, OLD.requested_at))
+    EXECUTE FUNCTION {schema}.jobs_list();
+
 CREATE FUNCTION {schema}.jobs_keep_id() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'job % keeps its id: its history hangs on it', OLD.job_id USING ERRCODE = 'restrict_violation';
@@ -234,6 +261,7 @@ BEGIN
     SELECT job_id, statement_timestamp(), event_seq + 1, author, ready, attempt,
            nullif(current_setting('pandora_db.operation_id', TRUE), '')::uuid, guild_id
     FROM gone;
+    DELETE FROM {schema}.job_lists AS listed USING gone WHERE listed.job_id = gone.job_id;
     DELETE FROM {schema}.job_events AS event USING gone WHERE event.job_id = gone.job_id;
     DELETE FROM {schema}.job_checkpoints AS checkpoint USING gone WHERE checkpoint.job_id = gone.job_id;
     DELETE FROM {schema}.job_logs AS line USING gone WHERE line.job_id = gone.job_id;
