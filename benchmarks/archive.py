@@ -57,10 +57,6 @@ _POSTGRES = (
     SELECT job_id, 1, created_at AT TIME ZONE 'UTC', 1, 0, 0, operation_id FROM jobs
     WHERE job_id BETWEEN $1 AND $2
     """,
-    """
-    INSERT INTO job_lists SELECT job_id, author, author_id, guild_id, requested_at FROM jobs
-    WHERE job_id BETWEEN $1 AND $2
-    """,
     "SELECT setval('job_ids', greatest($1::bigint, $2::bigint))",
 )
 

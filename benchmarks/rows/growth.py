@@ -176,9 +176,10 @@ class Bot:
             ),
             "get_jobs author": lambda: db.get_jobs(author="mika-2", limit=50),
             "get_jobs author archived": lambda: db.get_jobs(
-                author="mika-2", archived=True, limit=50
+                author="author-5", archived=True, limit=1
             ),
-            "count_jobs author": lambda: db.count_jobs(author_id=10_001, archived=False),
+            "count_jobs author": lambda: db.count_jobs(author="mika-2"),
+            "count_jobs author active": lambda: db.count_jobs(author_id=5, archived=False),
             "get_jobs guild": lambda: db.get_jobs(guild_id=901, limit=50),
             "get_jobs since": lambda: db.get_jobs(
                 since=_REQUESTED, until=_REQUESTED + 40, limit=50

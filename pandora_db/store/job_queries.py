@@ -30,8 +30,9 @@ class JobFilters(TypedDict, total=False):
     """What `get_jobs`, `count_jobs` and `iter_jobs` select by; all that are given must hold.
 
     `since` is included, `until` is not; both are Unix seconds or aware datetimes and mean
-    `requested_at`. `archived` is True for the archive, False for the active jobs: without it
-    `stage` and `status` look through the archive too, which costs more the longer it is.
+    `requested_at`. `archived` is True for the archive, False for the active jobs, among which those
+    of an author or a guild are then looked for: without it `stage` and `status` look through the
+    archive too, which costs more the longer it is.
     """
 
     stage: StageCode | int | None
@@ -46,10 +47,10 @@ class JobFilters(TypedDict, total=False):
 
 
 class _Queries(NamedTuple):
-    """For some filters: one index of either dialect has the jobs in the order of their request."""
+    """What `get_jobs` and `count_jobs` run: tests/dialect/test_plans.py looks at their plans."""
 
     rows: str
-    number: str
+    total: str
 
 
 _OF_ALL = _Queries("get_all_jobs", "count_all_jobs")
@@ -147,7 +148,7 @@ class JobQueries(Repository):
     async def count_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """How many jobs the filters select; costs as much as looking at each of them."""
         args, when = _select(dict(filters))
-        ((count,),) = await self._session.read(_queries(when).number, args, when)
+        ((count,),) = await self._session.read(_queries(when).total, args, when)
         return int(count)
 
     async def iter_jobs(

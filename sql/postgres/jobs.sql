@@ -41,9 +41,7 @@ WITH op AS MATERIALIZED (
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
-    RETURNING job_id, author, author_id, guild_id, requested_at, ready, operation_id
-), listed AS (
-    INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at FROM stored
+    RETURNING job_id, ready, operation_id
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, statement_timestamp(), {INSERTED}, ready, 0, operation_id FROM stored
@@ -84,13 +82,9 @@ SELECT job_id FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
 SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
        statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp()
 
--- The events of the jobs that load() brought in, and what they are listed by. Their operations are
--- numbered on, by their order.
+-- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
 -- name: record_loaded :one
-WITH listed AS (
-    INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at
-    FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
-), recorded AS (
+WITH recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
     FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
@@ -100,10 +94,7 @@ SELECT count(*) FROM recorded
 
 -- A run of ids need not be looked up one by one.
 -- name: record_loaded_between :one
-WITH listed AS (
-    INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at
-    FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
-), recorded AS (
+WITH recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
     FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
@@ -285,27 +276,33 @@ SELECT {job_columns} FROM {schema}.jobs
 WHERE archived
 ORDER BY jobs.completed_at DESC NULLS LAST, job_id DESC LIMIT :limit::bigint
 
--- `archived IS NOT FALSE` and `NOT coalesce(archived, TRUE)` are said as well, since idx_jobs_requested
--- and idx_jobs_active are known by them.
--- fragment: job_filters
+-- fragment: row_filters
 AND ready = :stage::smallint                -- when: stage
 AND ready = ANY(:stages::smallint[])        -- when: stages
 AND hold = 1                                -- when: paused
 AND hold <> 1                               -- when: not_paused
+AND job_type = :job_type::smallint          -- when: job_type
+
+-- fragment: time_filters
+AND requested_at >= :since::bigint          -- when: since
+AND requested_at < :until::bigint           -- when: until
+
+-- `archived IS NOT FALSE` and `NOT coalesce(archived, TRUE)` are said as well, since idx_jobs_requested
+-- and idx_jobs_active are known by them.
+-- fragment: job_filters
+AND archived AND archived IS NOT FALSE       -- when: archived
+AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
 AND author = :author::text                  -- when: author
 AND author_id = :author_id::bigint          -- when: author_id
 AND guild_id = :guild_id::bigint            -- when: guild_id
-AND job_type = :job_type::smallint          -- when: job_type
-AND requested_at >= :since::bigint          -- when: since
-AND requested_at < :until::bigint           -- when: until
-AND archived AND archived IS NOT FALSE       -- when: archived
-AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
+{time_filters}
+{row_filters}
 
 -- fragment: job_page
 AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
 AND (requested_at IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
 
--- Of the active jobs or the archive: one index has them in order.
+-- Of the active jobs, whosever they are, or the archive: one index has them in order.
 -- name: get_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
@@ -314,21 +311,16 @@ WHERE TRUE
 ORDER BY requested_at DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
--- Of an author or a guild, likewise.
 -- fragment: list_filters
 AND by_author = :author::text               -- when: author
 AND by_author_id = :author_id::bigint       -- when: author_id
 AND by_guild_id = :guild_id::bigint         -- when: guild_id
 AND by_request >= :since::bigint            -- when: since
 AND by_request < :until::bigint             -- when: until
-AND ready = :stage::smallint                -- when: stage
-AND ready = ANY(:stages::smallint[])        -- when: stages
-AND hold = 1                                -- when: paused
-AND hold <> 1                               -- when: not_paused
-AND job_type = :job_type::smallint          -- when: job_type
 AND archived                                -- when: archived
-AND NOT archived                            -- when: active
+{row_filters}
 
+-- Of an author or a guild, likewise.
 -- name: get_jobs_of :many
 SELECT {job_columns} FROM {schema}.job_lists JOIN {schema}.jobs USING (job_id)
 WHERE TRUE
@@ -345,7 +337,8 @@ LIMIT :limit::bigint OFFSET :offset::bigint
 (
     SELECT {job_columns} FROM {schema}.jobs
     WHERE NOT coalesce(archived, TRUE)
-    {job_filters}
+    {time_filters}
+    {row_filters}
     {job_page}
     ORDER BY requested_at DESC, job_id DESC
     LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
@@ -354,7 +347,8 @@ UNION ALL
 (
     SELECT {job_columns} FROM {schema}.jobs
     WHERE archived IS NOT FALSE
-    {job_filters}
+    {time_filters}
+    {row_filters}
     {job_page}
     ORDER BY requested_at DESC, job_id DESC
     LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
@@ -376,11 +370,13 @@ WHERE TRUE
 SELECT count(*) FROM (
     SELECT 1 FROM {schema}.jobs
     WHERE NOT coalesce(archived, TRUE)
-    {job_filters}
+    {time_filters}
+    {row_filters}
     UNION ALL
     SELECT 1 FROM {schema}.jobs
     WHERE archived IS NOT FALSE
-    {job_filters}
+    {time_filters}
+    {row_filters}
 ) AS counted
 
 -- name: queue_position :maybe

@@ -180,7 +180,7 @@ async def test_jobs_are_found_by_whose_they_are_now_whoever_says_so(db: JobDb, r
     assert await db.count_jobs(author="mika") == 0
 
 
-async def test_an_undone_change_leaves_the_lists_as_they_were(db: JobDb) -> None:
+async def test_an_undone_change_leaves_everybodys_jobs_as_they_were(db: JobDb) -> None:
     job_id = await db.insert_job(make_job(author_id=1))
     with suppress(RuntimeError):
         async with db.transaction() as tx:

@@ -44,7 +44,7 @@ async def test_a_unique_index_of_somebody_else_refuses_an_insert(
 @pytest.mark.parametrize(
     "call",
     [
-        lambda db, job_id: db.update_job(job_id, error="x"),
+        lambda db, job_id: db.update_job(job_id, author_id=2),
         lambda db, job_id: db.archive_job(job_id),
         lambda db, job_id: db.update_stage(job_id, Stage.DOWNLOADING),
         lambda db, job_id: db.cancel_job(job_id),
@@ -62,6 +62,7 @@ async def test_a_trigger_that_swallows_writes_is_no_success(
 
     with pytest.raises(WriteRefused, match="trigger"):
         await call(db, job_id)  # type: ignore[misc]
+    assert await db.get_jobs(author_id=2) == []
 
 
 SWALLOWS = {

@@ -159,6 +159,20 @@ async def test_adopted_rows_are_read(libpndb: str) -> None:
         assert await db.history(100) == []
 
 
+async def test_libpndb_starts_again_beside_us_and_adds_no_index(libpndb: str) -> None:
+    async with JobDb.open(libpndb) as db:
+        await db.init_schema()
+        with connect(libpndb) as theirs:
+            theirs.execute(LIBPNDB.replace("{nn}", "").encode())
+            indexes = theirs.execute(
+                "SELECT indexname FROM pg_indexes "
+                "WHERE tablename = 'jobs' AND indexdef LIKE '%author%'"
+            ).fetchall()
+
+        assert indexes == []
+        assert await db.verify_schema() == []
+
+
 async def test_adopted_rows_are_read_page_by_page(libpndb: str) -> None:
     """Rows without a time of request are not lost between the pages."""
     async with JobDb.open(libpndb) as db:

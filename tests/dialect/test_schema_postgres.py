@@ -117,12 +117,55 @@ async def test_the_lists_hold_each_job_once_by_whichever_way_it_came(url: str) -
         await asyncio.gather(*(db.delete_job(one.job_id or 0) for one in given[:10]))
         raw("DELETE FROM jobs WHERE job_id = 901")
         raw("UPDATE jobs SET author = 'theirs', guild_id = 3 WHERE job_id % 7 = 0")
+        raw("CREATE TABLE copies AS SELECT * FROM jobs WHERE job_id BETWEEN 1 AND 5")
+        raw("UPDATE copies SET job_id = job_id + 5000, author = 'copied'")
+        raw("INSERT INTO jobs SELECT * FROM copies")
+        assert await db.count_jobs(author="copied") == 5
         await db.update_job(kept, author_id=None, guild_id=5)
 
-    of_jobs = "SELECT job_id, author, author_id, guild_id, requested_at FROM jobs"
-    listed = raw("SELECT * FROM job_lists ORDER BY job_id")
-    assert listed == raw(f"{of_jobs} ORDER BY job_id")
-    assert len(listed) == 1 + 50 + 50 + 40 + 50 + 1
+    assert _listed(raw) == _of_jobs(raw)
+    assert len(_listed(raw)) == 1 + 50 + 50 + 40 + 50 + 1 + 5
+
+
+def _of_jobs(raw: Raw) -> list[tuple[object, ...]]:
+    return raw("SELECT job_id, author, author_id, guild_id, requested_at FROM jobs ORDER BY job_id")
+
+
+def _listed(raw: Raw) -> list[tuple[object, ...]]:
+    return raw(
+        "SELECT job_id, by_author, by_author_id, by_guild_id, by_request FROM job_lists "
+        "ORDER BY job_id"
+    )
+
+
+NORMALISES = """
+    CREATE FUNCTION normalise() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN NEW.author := upper(NEW.author); RETURN NEW; END $$;
+    CREATE TRIGGER zz_normalise BEFORE INSERT OR UPDATE ON jobs
+    FOR EACH ROW EXECUTE FUNCTION normalise()
+"""
+
+
+async def test_what_a_trigger_of_somebody_else_makes_of_an_author_is_listed(url: str) -> None:
+    raw = Raw(url)
+    async with JobDb.open(url) as db:
+        before = await db.insert_job(make_job(author="mika"))
+        raw.script(NORMALISES)
+        await db.insert_job(make_job(author="rin"))
+        await db.insert_jobs([make_job(author="ines")])
+        await db.archive_job(before)
+
+    assert _listed(raw) == _of_jobs(raw)
+    assert {author for _, author, *_ in _listed(raw)} == {"MIKA", "RIN", "INES"}
+
+
+async def test_rows_that_were_loaded_before_their_jobs_are_no_obstacle(url: str) -> None:
+    """As by pg_restore --data-only, table by table in the order of their names."""
+    raw = Raw(url)
+    raw("INSERT INTO job_lists (job_id, by_author) VALUES (7, 'mika'), (8, 'somebody else')")
+    raw("INSERT INTO jobs (job_id, author, requested_at) VALUES (7, 'mika', 1), (8, 'rin', 1)")
+
+    assert _listed(raw) == _of_jobs(raw)
 
 
 async def test_a_role_that_may_write_jobs_alone_changes_the_lists_too(url: str) -> None:

@@ -36,6 +36,9 @@ DOCUMENTED = {
     "finish_job": _UNDER_CLAIM, "fail_job": _UNDER_CLAIM, "snooze_job": _UNDER_CLAIM,
     "release_job": _UNDER_CLAIM, "cancel_job": _MOVES, "pause_job": _MOVES, "resume_job": _MOVES,
 }  # fmt: skip
+_OF_JOBS = "SELECT job_id, author, author_id, guild_id, requested_at FROM jobs"
+_LISTED = "SELECT job_id, by_author, by_author_id, by_guild_id, by_request FROM job_lists"
+_ASTRAY = f"({_OF_JOBS} EXCEPT {_LISTED}) UNION ALL ({_LISTED} EXCEPT {_OF_JOBS})"
 IDLE = 2.0  # seconds for which an open transaction may do nothing
 SPARE = 2  # connections beside the pool: that of the heartbeat, and the listener's
 WAL = 64 * 2**20
@@ -55,6 +58,8 @@ async def check_files(watch: Watch, found: Findings) -> None:
         "WHERE datname = current_database()"
     )
     found.expect("I9", "checksum failures", failures == [(0,)], failures)
+    astray = await watch.rows(_ASTRAY)
+    found.expect("I9", "a job that is not listed as it is", not astray, astray[:5])
     await _amcheck(watch, found)
 
 

@@ -160,7 +160,7 @@ class PostgresEngine:
             await connection.execute(
                 *(
                     f"ALTER TABLE {table} SET (autovacuum_enabled = off)"
-                    for table in ("jobs", "job_events", "job_deletions")
+                    for table in ("jobs", "job_lists", "job_events", "job_deletions")
                 )
             )
 

@@ -69,9 +69,10 @@ CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at, job_id) WHERE ar
 CREATE UNIQUE INDEX idx_jobs_external ON {schema}.jobs (external_id) WHERE external_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_idempotency ON {schema}.jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
--- Whose a job is, in a table that stays as it is while the job moves: each change of a row of `jobs` adds an
--- entry to every index there. The one by author was a sixth of what a claim and its end cost the server, all
--- three a third. The columns are named apart from those of `jobs`, which they are joined with.
+-- What a job is listed by, in a table that stays as it is while the job moves: the new version of a row of
+-- `jobs` that moves has an entry in each index there. The one by author was a sixth of what a claim and its
+-- end cost the server, all three a third. The columns are named apart from those of `jobs`, which they are
+-- joined with.
 CREATE TABLE {schema}.job_lists (
     job_id       BIGINT PRIMARY KEY,
     by_author    TEXT,
@@ -79,7 +80,9 @@ CREATE TABLE {schema}.job_lists (
     by_guild_id  BIGINT,
     by_request   BIGINT
 );
-INSERT INTO {schema}.job_lists SELECT job_id, author, author_id, guild_id, requested_at FROM {schema}.jobs;
+INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
+SELECT job_id, author, author_id, guild_id, requested_at FROM {schema}.jobs;
+-- libpndb makes an index of this name on `jobs` at its start, unless there is one.
 CREATE INDEX idx_jobs_author ON {schema}.job_lists (by_author, by_request, job_id);
 CREATE INDEX idx_jobs_author_id ON {schema}.job_lists (by_author_id, by_request, job_id) WHERE by_author_id IS NOT NULL;
 CREATE INDEX idx_jobs_guild ON {schema}.job_lists (by_guild_id, by_request, job_id) WHERE by_guild_id IS NOT NULL;
@@ -191,7 +194,6 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt)
     VALUES (NEW.job_id, NEW.event_seq, statement_timestamp(), 1, NEW.ready, NEW.attempt);
-    INSERT INTO {schema}.job_lists VALUES (NEW.job_id, NEW.author, NEW.author_id, NEW.guild_id, NEW.requested_at);
     RETURN NULL;
 END $$;
 CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
@@ -230,19 +232,35 @@ CREATE TRIGGER jobs_record_update BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
                   AND NEW.lease_until IS NOT DISTINCT FROM OLD.lease_until))
     EXECUTE FUNCTION {schema}.jobs_record_update();
 
--- Whoever changes whose a job is. BEFORE, since an AFTER trigger has every update read its old row again.
-CREATE FUNCTION {schema}.jobs_list() RETURNS trigger LANGUAGE plpgsql
+-- The lists follow every program, our own statements too. AFTER, since a BEFORE trigger of somebody else may
+-- change the row once more, or keep it from being changed. Where the rows of `job_lists` were loaded first,
+-- as pg_restore does, those of `jobs` find them there.
+CREATE FUNCTION {schema}.jobs_list_insert() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
+    SELECT job_id, author, author_id, guild_id, requested_at FROM fresh
+    ON CONFLICT (job_id) DO UPDATE
+    SET by_author = excluded.by_author, by_author_id = excluded.by_author_id,
+        by_guild_id = excluded.by_guild_id, by_request = excluded.by_request;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER jobs_list_insert AFTER INSERT ON {schema}.jobs
+    REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT
+    EXECUTE FUNCTION {schema}.jobs_list_insert();
+
+CREATE FUNCTION {schema}.jobs_list_update() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE {schema}.job_lists
     SET by_author = NEW.author, by_author_id = NEW.author_id, by_guild_id = NEW.guild_id, by_request = NEW.requested_at
-    WHERE job_id = OLD.job_id;
-    RETURN NEW;
+    WHERE job_id = NEW.job_id;
+    RETURN NULL;
 END $$;
-CREATE TRIGGER jobs_list BEFORE UPDATE OF author, author_id, guild_id, requested_at ON {schema}.jobs FOR EACH ROW
+CREATE TRIGGER jobs_list_update AFTER UPDATE ON {schema}.jobs FOR EACH ROW
     WHEN ((NEW.author, NEW.author_id, NEW.guild_id, NEW.requested_at)
           IS DISTINCT FROM (OLD.author, OLD.author_id, OLD.guild_id, OLD.requested_at))
-    EXECUTE FUNCTION {schema}.jobs_list();
+    EXECUTE FUNCTION {schema}.jobs_list_update();
 
 CREATE FUNCTION {schema}.jobs_keep_id() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
