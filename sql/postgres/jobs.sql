@@ -41,7 +41,10 @@ WITH op AS MATERIALIZED (
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
-    RETURNING job_id, ready, operation_id
+    RETURNING job_id, author, author_id, guild_id, requested_at, ready, operation_id
+), listed AS (
+    INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
+    SELECT job_id, author, author_id, guild_id, requested_at FROM stored
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, statement_timestamp(), {INSERTED}, ready, 0, operation_id FROM stored
@@ -82,9 +85,15 @@ SELECT job_id FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
 SELECT floor(extract(epoch FROM statement_timestamp()))::bigint,
        statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp()
 
--- The events of the jobs that load() brought in. Their operations are numbered on, by their order.
+-- The events of the jobs that load() brought in, and their lines in the lists, unless a trigger of somebody
+-- else had a job listed already. Their operations are numbered on, by their order.
 -- name: record_loaded :one
-WITH recorded AS (
+WITH listed AS (
+    INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
+    SELECT job_id, author, author_id, guild_id, requested_at
+    FROM {schema}.jobs WHERE job_id = ANY(:job_ids::bigint[])
+    ON CONFLICT DO NOTHING
+), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + n - 1), 12, '0'))::uuid
     FROM unnest(:job_ids::bigint[]) WITH ORDINALITY AS loaded (job_id, n) JOIN {schema}.jobs USING (job_id)
@@ -94,7 +103,12 @@ SELECT count(*) FROM recorded
 
 -- A run of ids need not be looked up one by one.
 -- name: record_loaded_between :one
-WITH recorded AS (
+WITH listed AS (
+    INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
+    SELECT job_id, author, author_id, guild_id, requested_at
+    FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
+    ON CONFLICT DO NOTHING
+), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
     SELECT job_id, 1, updated_at, {INSERTED}, ready, 0, (:head::text || lpad(to_hex(:tail::bigint + job_id - :first::bigint), 12, '0'))::uuid
     FROM {schema}.jobs WHERE job_id BETWEEN :first::bigint AND :last::bigint
@@ -311,13 +325,14 @@ WHERE TRUE
 ORDER BY requested_at DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
+-- coalesce(): a plan made while the table was empty would look for each job in the index of the archive.
 -- fragment: list_filters
 AND by_author = :author::text               -- when: author
 AND by_author_id = :author_id::bigint       -- when: author_id
 AND by_guild_id = :guild_id::bigint         -- when: guild_id
 AND by_request >= :since::bigint            -- when: since
 AND by_request < :until::bigint             -- when: until
-AND archived                                -- when: archived
+AND coalesce(archived, FALSE)               -- when: archived
 {row_filters}
 
 -- Of an author or a guild, likewise.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.archive import fill_archive
 from pandora_db import JobDb
 from tests.support.explain import Asked, Plan, PostgresEngine, SqliteEngine
 from tests.support.plans import SHORT, plans_of
@@ -183,3 +184,36 @@ async def test_a_missing_index_is_noticed(db_url: str, monkeypatch: pytest.Monke
             query = driver.queries.get("get_user_history", frozenset({"by_name"}))
             plan = await connection.plan(Asked(query, {"author": "mika-1", "limit": 10}))
             assert complaints("get_user_history by_name", plan)
+
+
+OF_SOMEBODY = {
+    "get_jobs_of": [{"author"}, {"archived", "author"}],
+    "count_jobs_of": [{"author"}, {"archived", "author"}],
+    "get_user_history": [{"by_name"}],
+}
+
+
+async def test_the_lists_of_an_author_are_no_slower_prepared_before_the_first_row(
+    db_url: str,
+) -> None:
+    args = {"author": "author-5", "limit": 50, "offset": 0}
+    async with JobDb.open(db_url) as db:
+        driver = db._driver
+        engine = SqliteEngine(db_url) if db.dialect == "sqlite" else PostgresEngine(driver)
+        if isinstance(engine, PostgresEngine):
+            await engine.keep_unanalysed()
+        asked = [
+            Asked(driver.queries.get(name, frozenset(when)), args)
+            for name, variants in OF_SOMEBODY.items()
+            for when in variants
+        ]
+        async with engine.connection() as kept:
+            await kept.warm(asked)
+            await fill_archive(db_url, 1, 2 * SHORT)
+            plans = {one.name: await kept.plan(one) for one in asked}
+
+    by_author = BY_ID | {"idx_jobs_author"}
+    assert {name: plan.indexes - by_author for name, plan in plans.items()} == {
+        name: set() for name in plans
+    }
+    assert not [name for name, plan in plans.items() if plan.sorts or plan.scans]

@@ -192,7 +192,7 @@ async def test_a_job_that_is_changed_by_the_statement_that_stores_it_is_listed(u
 
 
 async def test_a_single_insert_after_a_bulk_insert_looks_up_one_row(url: str) -> None:
-    """A trigger's plan is kept: one made for thousands of rows would read the whole table."""
+    """A trigger's plan is kept: one that is made for many rows would read the whole table."""
     with psycopg.connect(url, autocommit=True) as theirs:
         insert = """
             INSERT INTO jobs (job_id, author)
