@@ -233,9 +233,9 @@ CREATE TRIGGER jobs_record_update BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
     EXECUTE FUNCTION {schema}.jobs_record_update();
 
 -- The lists follow every program. What a trigger is told of a row may be older than the row, which somebody
--- else's has changed once more: so it looks. Our own inserts list their jobs themselves, for a fifth of what
--- the trigger costs, and are known by `updated_at`, which is of their transaction; that of a row which was
--- copied from elsewhere is older.
+-- else's has changed once more: so it looks. Our own inserts list their jobs themselves, since a trigger
+-- costs each row a call. They are known by `updated_at`, which is of their transaction; that of a row which
+-- was copied from elsewhere is older.
 CREATE FUNCTION {schema}.jobs_list() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
