@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from operator import itemgetter
 
 from benchmarks.held import held, held_sqlite
 from benchmarks.raw_postgres import COLUMNS, fresh_database, raw_pool
@@ -17,10 +18,13 @@ from pandora_db import JobDb
 from pandora_db.store.job_bulk import LOADED, load_rows
 
 COUNT = 10_000
+_listed = itemgetter(
+    *map(LOADED.index, ("job_id", "author", "author_id", "guild_id", "requested_at"))
+)
 
 
 def bulk(plan: Plan) -> list[Result]:
-    """`insert_jobs` of ready `Job` objects, against the driver with the same rows in `jobs`."""
+    """`insert_jobs` of ready `Job` objects, against the driver with the same rows, no events."""
     results = in_loop(_postgres(plan, plan.postgres)) if plan.postgres else []
     return results + in_loop(_sqlite(plan))
 
@@ -55,7 +59,9 @@ async def _postgres(plan: Plan, dsn: str) -> list[Result]:
         await db.init_schema()
 
         async def load_same(rows: list[tuple[object, ...]]) -> None:
-            await same.connection.copy_records_to_table("jobs", records=rows, columns=LOADED)
+            async with same.connection.transaction():
+                await same.connection.copy_records_to_table("jobs", records=rows, columns=LOADED)
+                await same.connection.copy_records_to_table("job_lists", records=map(_listed, rows))
 
         async def load(rows: list[tuple[object, ...]]) -> None:
             await raw.pool.copy_records_to_table("jobs", records=rows, columns=COLUMNS)
