@@ -81,7 +81,7 @@ CASE WHEN NOT EXISTS (SELECT 1 FROM {schema}.sqlite_master WHERE type = 'trigger
 -- name: update_stages :batch
 INSERT INTO temp.stage_changes
 SELECT {whole}, column2, column3, column4, column5, column6, {now}
-FROM (VALUES (:job_id, :stage, :lowest, :highest, :restarts, :operation_id)) WHERE column1 IS NOT NULL
+FROM (VALUES (:job_id, :stage, :lowest, :highest, :restarts, :operation_id)) WHERE column1 <> ''
 
 -- name: end_claims :batch
 INSERT INTO temp.claim_ends
@@ -90,11 +90,11 @@ SELECT {whole}, column2, column3, column4, column5, column6, column7, column8, c
 FROM (VALUES (
     :job_id, :token, :attempt, :attempt_left, :operation_id, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
     :keep_error, :delay, :error, :detail, :output_kind, :output, :output_file
-)) WHERE column1 IS NOT NULL
+)) WHERE column1 <> ''
 
 -- The same where all calls are one worker's and end in one way without an output, as most do.
 -- name: end_claims_alike :batch
 INSERT INTO temp.claim_ends
 SELECT {whole}, column2, column3, column4, column5, :owner, :stage, :archived, :cancelled, :worked, :kind, :drop,
        :keep_error, {now_seconds} + :delay, :error, :detail, NULL, NULL, NULL, {now}
-FROM (VALUES (:job_id, :token, :attempt, :attempt_left, :operation_id)) WHERE column1 IS NOT NULL
+FROM (VALUES (:job_id, :token, :attempt, :attempt_left, :operation_id)) WHERE column1 <> ''

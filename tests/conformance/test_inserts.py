@@ -237,6 +237,23 @@ async def test_insert_jobs_reads_back_like_insert_job(db: JobDb) -> None:
     assert bulk.updated_at is not None
 
 
+@pytest.mark.parametrize("bulk", [False, True], ids=["crowd", "bulk"])
+async def test_what_only_some_jobs_have_stays_with_those(db: JobDb, bulk: bool) -> None:
+    bare = [make_job(author=f"author {n}") for n in range(60)]
+    full = FULL_JOB.model_copy(update={"job_id": None})
+    named = make_job(author="named", name="encode", tags=("gpu",), guild_id=7)
+
+    for jobs in (bare, [*bare[:30], full, *bare[30:], named], bare):
+        if bulk:
+            ids = await db.insert_jobs(jobs)
+        else:
+            ids = await asyncio.gather(*map(db.insert_job, jobs))
+        for row, job in zip(await db.get_jobs_by_ids(ids), jobs, strict=True):
+            data = row.to_job_metadata()
+            for field in set(Job.model_fields) - {"job_id", "requested_at", "directory"}:
+                assert getattr(data, field) == getattr(job, field), field
+
+
 async def test_insert_jobs_of_nothing_is_nothing(db: JobDb) -> None:
     assert await db.insert_jobs([]) == []
 

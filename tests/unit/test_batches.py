@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from uuid import UUID
 
 import pytest
 
 from pandora_db.drivers.postgres.arrays import as_columns
-from pandora_db.drivers.sqlite.crowd import change, for_rows
+from pandora_db.drivers.sqlite.crowd import change, for_rows, write_rows
 from pandora_db.sqlfiles import Catalogue
 from pandora_db.store.operation import operation, operation_run
 
@@ -30,6 +32,33 @@ def test_the_row_of_values_is_repeated() -> None:
         "UPDATE t SET a = op.column2 FROM (VALUES (?1, coalesce(?2, 0)), (?3, coalesce(?4, 0))) "
         "AS op WHERE id = column1"
     )
+
+
+def test_places_that_no_row_says_anything_in_are_null() -> None:
+    text = "INSERT INTO t VALUES (?1, coalesce(?2, 0), ?3)"
+
+    assert for_rows(text, 2, frozenset({0, 1})) == (
+        "INSERT INTO t VALUES (NULL, coalesce(NULL, 0), ?1), (NULL, coalesce(NULL, 0), ?2)"
+    )
+
+
+def test_rows_say_more_and_less_than_those_before() -> None:
+    text = "INSERT INTO t VALUES (?1, ?2, ?3, ?4)"
+    rows = [
+        (1, None, None, None),
+        *[(n, None, "x", None) for n in range(2, 60)],
+        (60, "y", None, None),
+        (61, None, None, 0),
+        *[(n, None, None, None) for n in range(62, 100)],
+    ]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("CREATE TABLE t (a, b, c, d DEFAULT 7)")
+
+        for part in (rows[:1], rows[1:70], rows[70:]):
+            assert write_rows(cursor, text, part) == len(part)
+
+        assert cursor.execute("SELECT * FROM t ORDER BY a").fetchall() == rows
 
 
 def test_parameters_outside_the_values_are_the_same_for_all_rows() -> None:
@@ -74,8 +103,8 @@ def test_a_bulk_call_counts_on_from_its_id() -> None:
     ]
 
 
-@pytest.mark.parametrize(("calls", "rows"), [(4, 4), (5, 8), (8, 8), (500, 512)])
-def test_a_crowd_is_filled_up_to_the_next_power_of_two(calls: int, rows: int) -> None:
+@pytest.mark.parametrize(("calls", "rows"), [(4, 4), (5, 5), (9, 10), (33, 40), (500, 512)])
+def test_a_crowd_is_filled_up_to_one_of_few_lengths(calls: int, rows: int) -> None:
     queries = Catalogue("sqlite", "main")
     asked = {"stage": 2, "lowest": 0, "highest": 9, "restarts": False, "operation_id": "x"}
 
@@ -84,4 +113,4 @@ def test_a_crowd_is_filled_up_to_the_next_power_of_two(calls: int, rows: int) ->
     )
 
     assert text.count("(?") == rows
-    assert values[0::6] == [*range(1, calls + 1), *[None] * (rows - calls)]
+    assert values[0::6] == [*range(1, calls + 1), *[""] * (rows - calls)]

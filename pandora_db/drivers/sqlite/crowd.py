@@ -15,7 +15,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import chain, islice, repeat
+from itertools import chain, compress, cycle, islice, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -89,13 +89,15 @@ def is_change(query: Query, count: int) -> bool:
 def change(queries: Catalogue, query: Query, calls: Sequence[Args]) -> Change:
     """The statement that does all calls.
 
-    It has as many rows as the next power of two, the last ones of NULL: each length is compiled.
+    It has some more rows, which it passes over: each length is compiled, so there are only four
+    from one power of two to the next.
     """
     (statement,) = queries.get(_CHANGES[query.name](calls)).statements
     same, each, width = _binders(statement)
     values = [*same(calls[0]), *chain.from_iterable(map(each, calls))]
-    rows = 1 << (len(calls) - 1).bit_length()
-    values += repeat(None, (rows - len(calls)) * width)
+    step = 1 << max(0, (len(calls) - 1).bit_length() - 3)
+    rows = -(-len(calls) // step) * step
+    values += repeat("", (rows - len(calls)) * width)  # a None costs four times as much to bind
     return Change(for_rows(statement.text, rows), values)
 
 
@@ -151,19 +153,48 @@ def _insert_jobs(
         jobs.append((job_id, author, requested_at, *others, created_at, updated_at))
         events.append((job_id, updated_at, args["ready"], args["operation_id"]))
     for statement, rows in ((load, jobs), (record, events)):
-        if write_rows(cursor, statement, rows) != len(rows):
+        if write_rows(cursor, statement.text, rows) != len(rows):
             raise NotAlike
     return [[job[:1]] for job in jobs]
 
 
-def write_rows(cursor: sqlite3.Cursor, statement: Statement, rows: Iterable[Sequence[Any]]) -> int:
-    """Run `statement` for all rows of its VALUES; how many it changed."""
-    changed = 0
-    left = iter(rows)
-    while some := list(islice(left, _ROWS)):
-        cursor.execute(for_rows(statement.text, len(some)), list(chain.from_iterable(some)))
-        changed += cursor.rowcount
-    return changed
+def write_rows(cursor: sqlite3.Cursor, text: str, rows: Iterable[Sequence[Any]]) -> int:
+    """Run the statement for all rows of its VALUES; how many it changed."""
+    return _rows_of(text).write(cursor, rows)
+
+
+class _Rows:
+    """The rows of one statement.
+
+    A column that no row has said anything in so far stands as NULL in the statement: a None costs
+    four times as much to bind as a number. Of all connections, of which each looks at its own rows.
+    """
+
+    __slots__ = ("_text", "_unsaid")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._unsaid = frozenset(range(len(_cut(text).each)))
+
+    def write(self, cursor: sqlite3.Cursor, rows: Iterable[Sequence[Any]]) -> int:
+        """Write them, some at once; how many were changed."""
+        changed = 0
+        left = iter(rows)
+        while some := list(islice(left, _ROWS)):
+            self._unsaid = unsaid = self._unsaid.intersection(_unsaid(some))
+            said = [index not in unsaid for index in range(len(some[0]))]
+            values = list(compress(chain.from_iterable(some), cycle(said)))
+            cursor.execute(for_rows(self._text, len(some), unsaid), values)
+            changed += cursor.rowcount
+        return changed
+
+
+_rows_of = cache(_Rows)
+
+
+def _unsaid(rows: Sequence[Sequence[Any]]) -> Iterator[int]:
+    columns = enumerate(zip(*rows, strict=True))
+    return (i for i, column in columns if column[0] is None and column.count(None) == len(column))
 
 
 class _Cut(NamedTuple):
@@ -190,9 +221,14 @@ def _cut(text: str) -> _Cut:
 
 
 @cache
-def for_rows(text: str, count: int) -> str:
-    """The statement with the row of its VALUES `count` times, numbered after what is outside."""
+def for_rows(text: str, count: int, unsaid: frozenset[int] = frozenset()) -> str:
+    """The statement with the row of its VALUES `count` times, numbered after what is outside.
+
+    The places of the row that are `unsaid`, counted from 0, are NULL.
+    """
     before, row, behind, same, _ = _cut(text)
+    places = itertools.count()
+    row = _PLACE.sub(lambda place: "NULL" if next(places) in unsaid else place[0], row)
     outside = partial(_PLACE.sub, lambda place: f"?{same.index(int(place[1])) + 1}")
     numbers = itertools.count(len(same) + 1)
     rows = _PLACE.sub(lambda _: f"?{next(numbers)}", ", ".join([row] * count))

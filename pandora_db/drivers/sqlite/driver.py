@@ -38,6 +38,7 @@ from pandora_db.drivers.sqlite.migrator import SqliteMigrator
 from pandora_db.drivers.sqlite.neighbours import Neighbours
 from pandora_db.drivers.sqlite.pulse import SqlitePulse
 from pandora_db.drivers.sqlite.rivals import Rivals
+from pandora_db.drivers.sqlite.rows import answer_of
 from pandora_db.drivers.sqlite.transaction import SqliteTransaction, bound
 from pandora_db.drivers.sqlite.work import Worker, plain
 from pandora_db.drivers.tasks import finish, settle
@@ -158,7 +159,8 @@ class SqliteDriver:
         """See `Session.read`."""
         self.guard.check(name)
         query = self.queries.get(name, when)
-        return await self._reader.call(query, plain(args))
+        rows = await self._reader.call(query, plain(args))
+        return answer_of(query, rows) if self._reader is self._writer else rows
 
     async def find_outcome(self, name: str, args: Args) -> list[Row]:
         """See `Session.find_outcome`; here a write that answers None was not done."""
@@ -167,7 +169,10 @@ class SqliteDriver:
     def write(
         self, name: str, args: Args, key: Hashable, *, repeated: bool = False
     ) -> Awaitable[Row | None]:
-        """See `Session.write`; the one writer takes its calls in order, so `key` matters not."""
+        """See `Session.write`; the one writer takes its calls in order, so `key` matters not.
+
+        What it answers has neither booleans nor times (`answer_of`).
+        """
         del key
         self.guard.check(name)
         query = self.queries.get(name, REPEATED if repeated else NO_FLAGS)
@@ -186,7 +191,9 @@ class SqliteDriver:
         """See `Session.take`; no answer is lost inside a process."""
         del found_by
         self.guard.check(name)
-        return await self._writer.call(self.queries.get(name, when), plain(args))
+        query = self.queries.get(name, when)
+        # Not in the thread, where whatever flies with it would wait for that.
+        return answer_of(query, await self._writer.call(query, plain(args)))
 
     def pulse(self) -> SqlitePulse:
         """See `Driver.pulse`."""

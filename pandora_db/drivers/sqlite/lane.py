@@ -28,6 +28,9 @@ T = TypeVar("T")
 Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun], list[Result]]
 _WORTH_IT = 16
 """Calls of one flight from which on handing over to its thread, some 0.1 ms, is worth it."""
+_LONG = 16
+"""Rows of an answer, from which on the next flight takes off before its caller goes on: a hundred
+claims keep the loop busy for as long as a flight is out."""
 
 
 class _Waiting:
@@ -203,25 +206,37 @@ class Lane:
     ) -> None:
         alarm.cancel()
         results: Sequence[Any] = landed if isinstance(landed, list) else [landed] * len(batch)
+        late: list[tuple[_Waiting, Any]] = []
         for waiting, result in zip(batch, results, strict=True):
-            if waiting.future.done():
-                continue
-            if isinstance(result, list):
-                answer = next(iter(result), None) if waiting.first else result
-                waiting.future.set_result(answer)
-            elif isinstance(result, PandoraDbError):
-                waiting.future.set_exception(result)
+            if isinstance(result, list) and len(result) >= _LONG:
+                late.append((waiting, result))
             else:
-                ours = translate(result, self._path)
-                ours.__cause__ = result
-                waiting.future.set_exception(ours)
-        self._release(calls)
+                self._answer(waiting, result)
+        if early := len(late) < len(batch):
+            self._release(calls, soon=bool(late))
+        for waiting, result in late:
+            self._answer(waiting, result)
+        if not early:
+            self._release(calls)
 
-    def _release(self, calls: Sequence[Call] | None = None) -> None:
+    def _answer(self, waiting: _Waiting, result: Result | BaseException) -> None:
+        if waiting.future.done():
+            return
+        if isinstance(result, list):
+            answer = next(iter(result), None) if waiting.first else result
+            waiting.future.set_result(answer)
+        elif isinstance(result, PandoraDbError):
+            waiting.future.set_exception(result)
+        else:
+            ours = translate(result, self._path)
+            ours.__cause__ = result
+            waiting.future.set_exception(ours)
+
+    def _release(self, calls: Sequence[Call] | None = None, *, soon: bool = False) -> None:
         self._busy = False
         if self.on_release is not None:
             self.on_release(calls)
-        if self._queue:
+        if self._queue or soon:
             self._schedule()
         else:
             self._quiet.set()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
@@ -26,9 +25,9 @@ from pandora_db.drivers.sqlite.crowd import (
 )
 from pandora_db.drivers.sqlite.hop import Begun
 from pandora_db.drivers.sqlite.rivals import Rivals
+from pandora_db.drivers.sqlite.rows import converters_of, meant
 from pandora_db.sqlfiles import Catalogue, Query
 
-Converter = tuple[int, Callable[[Any], Any]]
 Result = list[Any] | Exception
 # sqlite3 raises the last three for a value that it cannot bind.
 REFUSED = (sqlite3.Error, ValueError, TypeError, OverflowError)
@@ -42,42 +41,23 @@ _A_CALLS_FAULT = {
 }
 
 
-def _time(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(f"{text}+00:00")  # ten times as fast as replace()
-    except ValueError:  # another program's, with an offset of its own or no time of day
-        try:
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:  # no time at all; the rest of the row can still be read
-            return None
-
-
-# SQLite knows neither booleans nor times; these are the columns that hold them.
-_READ_AS: dict[str, Callable[[Any], Any]] = {
-    "archived": bool,
-    "at": _time,
-    "created_at": _time,
-    "completed_at": _time,
-    "lease_until": _time,
-    "updated_at": _time,
-}
-
-
 class Worker:
     """Runs queries on one connection, in its thread only."""
 
-    __slots__ = ("_converters", "_queries", "_ready", "rivals")
+    __slots__ = ("_queries", "_ready", "rivals")
 
     def __init__(self, queries: Catalogue) -> None:
         self._queries = queries
         self._ready = False  # for crowds
-        self._converters: dict[str, tuple[Converter, ...]] = {}
         self.rivals: Rivals | None = None
 
-    def run(self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any]) -> list[Any]:
+    def run(
+        self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any], *, raw: bool = False
+    ) -> list[Any]:
         """The statements of one query in order; the rows of the last one that answers.
 
-        `:answered` in a statement is the JSON list of the first column of the rows so far.
+        `raw` ones are left to `answer_of`. `:answered` in a statement is the JSON list of the first
+        column of the rows so far.
         """
         rows: list[Any] = []
         for statement in query.statements:
@@ -85,21 +65,10 @@ class Worker:
                 args = {**args, "answered": json.dumps([row[0] for row in rows])}
             cursor.execute(statement.text, statement.bind(args))
             if cursor.description is not None:
-                rows = self._fetch(cursor, statement.text)
+                converters = converters_of(statement.text, cursor.description)
+                # One by one: of a long list, what SQLite answers is not held beside what it means.
+                rows = cursor.fetchall() if raw or not converters else meant(cursor, converters)
         return rows
-
-    def _fetch(self, cursor: sqlite3.Cursor, text: str) -> list[Any]:
-        converters = self._converters.get(text)
-        if converters is None:
-            converters = self._converters[text] = tuple(
-                (index, _READ_AS[column[0]])
-                for index, column in enumerate(cursor.description)
-                if column[0] in _READ_AS
-            )
-        if not converters:
-            return cursor.fetchall()
-        # One by one: of a long list, what SQLite answers is not held beside what becomes of it.
-        return [_convert(row, converters) for row in cursor]
 
     def read_all(
         self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun
@@ -136,6 +105,7 @@ class Worker:
     ) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
 
+        Their rows are left to `answer_of`: who waits for one call waits for all of them.
         One caller's bad row must not fail the others, so after an error all is rolled back and
         done again with a savepoint around each. Savepoints from the start would cost the rule.
         Where one takes the transaction along, each call gets one of its own.
@@ -197,7 +167,7 @@ class Worker:
     ) -> list[Result] | None:
         """All calls in the open transaction; None when one of them made it begin anew."""
         if len(calls) == 1:
-            return [self.run(cursor, *calls[0])]
+            return [self.run(cursor, *calls[0], raw=True)]
         try:
             return self._run_together(cursor, calls)
         except (*REFUSED, NotAlike) as error:
@@ -213,7 +183,7 @@ class Worker:
             if is_crowd(query, len(alike)):
                 results += write_crowd(cursor, self._queries, query, alike)
             else:
-                results += [self.run(cursor, query, args) for args in alike]
+                results += [self.run(cursor, query, args, raw=True) for args in alike]
         return results
 
     def _commit_each(
@@ -222,7 +192,7 @@ class Worker:
         """Commit all calls in the open transaction, or, where one takes it along, each alone."""
         results: list[Result]
         try:
-            results = [self.run_alone(connection, query, args) for query, args in calls]
+            results = [self.run_alone(connection, *call, raw=True) for call in calls]
         except REFUSED as error:  # by RAISE(ROLLBACK) in a trigger of another program
             if connection.in_transaction or _code(error) not in _A_CALLS_FAULT:
                 raise
@@ -244,7 +214,7 @@ class Worker:
         with closing(plain_cursor(connection)) as cursor:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
-                rows = self.run(cursor, query, args)
+                rows = self.run(cursor, query, args, raw=True)
                 cursor.execute("COMMIT")
             except REFUSED as error:
                 _rollback(connection)
@@ -252,13 +222,18 @@ class Worker:
             return rows
 
     def run_alone(
-        self, connection: sqlite3.Connection, query: Query, args: Mapping[str, Any]
+        self,
+        connection: sqlite3.Connection,
+        query: Query,
+        args: Mapping[str, Any],
+        *,
+        raw: bool = False,
     ) -> Result:
         """One operation inside an open transaction: all of it or nothing."""
         with closing(plain_cursor(connection)) as cursor:
             cursor.execute("SAVEPOINT operation")
             try:
-                rows = self.run(cursor, query, args)
+                rows = self.run(cursor, query, args, raw=raw)
             except REFUSED as error:
                 if not connection.in_transaction:
                     raise  # the error took the whole transaction along
@@ -279,7 +254,7 @@ class Worker:
         (statement,) = query.statements
         in_order = itemgetter(*(columns.index(name) for name in statement.parameters))
         with closing(plain_cursor(connection)) as cursor:
-            return write_rows(cursor, statement, map(in_order, rows))
+            return write_rows(cursor, statement.text, map(in_order, rows))
 
 
 def _code(error: Exception) -> int:
@@ -304,12 +279,3 @@ def plain_cursor(connection: sqlite3.Connection) -> sqlite3.Cursor:
 def _rollback(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         plain_cursor(connection).execute("ROLLBACK")
-
-
-def _convert(row: Sequence[Any], converters: tuple[Converter, ...]) -> tuple[Any, ...]:
-    values = list(row)
-    for index, convert in converters:
-        value = values[index]
-        if value is not None:
-            values[index] = convert(value)
-    return tuple(values)
