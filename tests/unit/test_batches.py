@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 
 from pandora_db.drivers.postgres.arrays import as_columns
-from pandora_db.drivers.sqlite.crowd import change, for_rows, write_rows
+from pandora_db.drivers.sqlite.crowd import change
+from pandora_db.drivers.sqlite.values import for_rows, write_rows
 from pandora_db.sqlfiles import Catalogue
 from pandora_db.store.operation import operation, operation_run
 

@@ -9,30 +9,23 @@ and each call is run by itself, which tells whose it was.
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
-from itertools import chain, compress, cycle, islice, repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
-from pandora_db.sqlfiles import Catalogue, Query, Statement, binder
+from pandora_db.drivers.sqlite.values import Bind, binders, for_rows, write_rows
+from pandora_db.sqlfiles import Catalogue, Query, binder
 
 Args = Mapping[str, Any]
 Call = tuple[Query, Args]
-_Bind = Callable[[Args], tuple[Any, ...]]
 
 # From so many on it pays.
 _CROWD = 4
-# A crowd of 50 inserts in two statements; with 10 to 50 rows in each, a job costs the same.
-_ROWS = 25
 _MOST_ROWS = 512
 """Of one statement of changes: SQLite binds 32,766 values to one."""
-_ROW = re.compile(r"\bVALUES\s*(\((?:[^()]|\([^()]*\))*\))")
-_PLACE = re.compile(r"\?(\d+)")
 
 
 class NotAlike(Exception):
@@ -93,7 +86,7 @@ def change(queries: Catalogue, query: Query, calls: Sequence[Args]) -> Change:
     from one power of two to the next.
     """
     (statement,) = queries.get(_CHANGES[query.name](calls)).statements
-    same, each, width = _binders(statement)
+    same, each, width = binders(statement)
     values = [*same(calls[0]), *chain.from_iterable(map(each, calls))]
     step = 1 << max(0, (len(calls) - 1).bit_length() - 3)
     rows = -(-len(calls) // step) * step
@@ -128,7 +121,7 @@ _CHANGES: dict[str, Callable[[Sequence[Args]], str]] = {
     "update_stage": lambda _: "update_stages",
     "end_claim": _end_claims,
 }
-_ANSWERS: dict[str, _Bind] = {
+_ANSWERS: dict[str, Bind] = {
     "update_stage": binder(["job_id"]),
     "end_claim": binder(["job_id", "stage"]),
 }
@@ -141,7 +134,7 @@ def _insert_jobs(
     now, created_at, updated_at = cursor.execute(queries.get("stamp").text).fetchone()
     (load,) = queries.get("load_jobs").statements
     (record,) = queries.get("record_inserted").statements
-    given = cast("_Bind", itemgetter(*load.parameters[:-2]))  # the stamps are the last two
+    given = cast("Bind", itemgetter(*load.parameters[:-2]))  # the stamps are the last two
     jobs: list[tuple[Any, ...]] = []
     events: list[tuple[Any, ...]] = []
     for args in calls:
@@ -156,91 +149,6 @@ def _insert_jobs(
         if write_rows(cursor, statement.text, rows) != len(rows):
             raise NotAlike
     return [[job[:1]] for job in jobs]
-
-
-def write_rows(cursor: sqlite3.Cursor, text: str, rows: Iterable[Sequence[Any]]) -> int:
-    """Run the statement for all rows of its VALUES; how many it changed."""
-    return _rows_of(text).write(cursor, rows)
-
-
-class _Rows:
-    """The rows of one statement.
-
-    A column that no row has said anything in so far stands as NULL in the statement: a None costs
-    four times as much to bind as a number. Of all connections, of which each looks at its own rows.
-    """
-
-    __slots__ = ("_text", "_unsaid")
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._unsaid = frozenset(range(len(_cut(text).each)))
-
-    def write(self, cursor: sqlite3.Cursor, rows: Iterable[Sequence[Any]]) -> int:
-        """Write them, some at once; how many were changed."""
-        changed = 0
-        left = iter(rows)
-        while some := list(islice(left, _ROWS)):
-            self._unsaid = unsaid = self._unsaid.intersection(_unsaid(some))
-            said = [index not in unsaid for index in range(len(some[0]))]
-            values = list(compress(chain.from_iterable(some), cycle(said)))
-            cursor.execute(for_rows(self._text, len(some), unsaid), values)
-            changed += cursor.rowcount
-        return changed
-
-
-_rows_of = cache(_Rows)
-
-
-def _unsaid(rows: Sequence[Sequence[Any]]) -> Iterator[int]:
-    columns = enumerate(zip(*rows, strict=True))
-    return (i for i, column in columns if column[0] is None and column.count(None) == len(column))
-
-
-class _Cut(NamedTuple):
-    """A statement around the row of its VALUES, and the numbers of its parameters."""
-
-    before: str
-    row: str
-    behind: str
-    same: tuple[int, ...]
-    each: tuple[int, ...]
-
-
-@cache
-def _cut(text: str) -> _Cut:
-    found = _ROW.search(text)
-    if found is None:
-        raise ValueError(f"there is no VALUES (…) in: {text}")
-    before, row, behind = text[: found.start(1)], found[1], text[found.end(1) :]
-    each = tuple(map(int, _PLACE.findall(row)))
-    same = tuple(sorted(set(map(int, _PLACE.findall(before + behind)))))
-    if len({*each, *same}) < len(each) + len(same) or sorted(each) != list(each):
-        raise ValueError(f"a parameter of VALUES (…) has to stand there once, and in order: {text}")
-    return _Cut(before, row, behind, same, each)
-
-
-@cache
-def for_rows(text: str, count: int, unsaid: frozenset[int] = frozenset()) -> str:
-    """The statement with the row of its VALUES `count` times, numbered after what is outside.
-
-    The places of the row that are `unsaid`, counted from 0, are NULL.
-    """
-    before, row, behind, same, _ = _cut(text)
-    places = itertools.count()
-    row = _PLACE.sub(lambda place: "NULL" if next(places) in unsaid else place[0], row)
-    outside = partial(_PLACE.sub, lambda place: f"?{same.index(int(place[1])) + 1}")
-    numbers = itertools.count(len(same) + 1)
-    rows = _PLACE.sub(lambda _: f"?{next(numbers)}", ", ".join([row] * count))
-    return outside(before) + rows + outside(behind)
-
-
-@cache
-def _binders(statement: Statement) -> tuple[_Bind, _Bind, int]:
-    """The values outside VALUES, those of a row, and how many these are."""
-    _, _, _, same, each = _cut(statement.text)
-    names = statement.parameters
-    return binder([names[n - 1] for n in same]), binder([names[n - 1] for n in each]), len(each)
 
 
 def wanted_ids(calls: Sequence[Call]) -> list[int]:

@@ -21,11 +21,11 @@ from pandora_db.drivers.sqlite.crowd import (
     runs,
     wanted_ids,
     write_crowd,
-    write_rows,
 )
 from pandora_db.drivers.sqlite.hop import Begun
 from pandora_db.drivers.sqlite.rivals import Rivals
 from pandora_db.drivers.sqlite.rows import converters_of, meant
+from pandora_db.drivers.sqlite.values import write_rows
 from pandora_db.sqlfiles import Catalogue, Query
 
 Result = list[Any] | Exception
