@@ -78,6 +78,7 @@ END;
 -- fragment: whole
 CASE WHEN NOT EXISTS (SELECT 1 FROM {schema}.sqlite_master WHERE type = 'trigger' AND sql LIKE '%RAISE%FAIL%') THEN column1 END
 
+-- Rows of '' only fill a statement up to its length.
 -- name: update_stages :batch
 INSERT INTO temp.stage_changes
 SELECT {whole}, column2, column3, column4, column5, column6, {now}

@@ -16,7 +16,7 @@ from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
-from pandora_db.drivers.sqlite.values import Bind, binders, for_rows, write_rows
+from pandora_db.drivers.sqlite.many_rows import Bind, binders, for_rows, write_rows
 from pandora_db.sqlfiles import Catalogue, Query, binder
 
 Args = Mapping[str, Any]
@@ -82,15 +82,15 @@ def is_change(query: Query, count: int) -> bool:
 def change(queries: Catalogue, query: Query, calls: Sequence[Args]) -> Change:
     """The statement that does all calls.
 
-    It has some more rows, which it passes over: each length is compiled, so there are only four
-    from one power of two to the next.
+    It may have more rows than there are calls, and passes over those: every length is a statement
+    to compile, and this leaves four of them between two powers of two.
     """
     (statement,) = queries.get(_CHANGES[query.name](calls)).statements
     same, each, width = binders(statement)
     values = [*same(calls[0]), *chain.from_iterable(map(each, calls))]
     step = 1 << max(0, (len(calls) - 1).bit_length() - 3)
     rows = -(-len(calls) // step) * step
-    values += repeat("", (rows - len(calls)) * width)  # a None costs four times as much to bind
+    values += repeat("", (rows - len(calls)) * width)  # column1 <> '' passes over them
     return Change(for_rows(statement.text, rows), values)
 
 

@@ -159,8 +159,7 @@ class SqliteDriver:
         """See `Session.read`."""
         self.guard.check(name)
         query = self.queries.get(name, when)
-        rows = await self._reader.call(query, plain(args))
-        return answer_of(query, rows) if self._reader is self._writer else rows
+        return await self._reader.call(query, plain(args))
 
     async def find_outcome(self, name: str, args: Args) -> list[Row]:
         """See `Session.find_outcome`; here a write that answers None was not done."""
@@ -171,7 +170,7 @@ class SqliteDriver:
     ) -> Awaitable[Row | None]:
         """See `Session.write`; the one writer takes its calls in order, so `key` matters not.
 
-        What it answers has neither booleans nor times (`answer_of`).
+        Nothing that makes events answers with a boolean or a time here: see `is_read_later`.
         """
         del key
         self.guard.check(name)
@@ -192,7 +191,6 @@ class SqliteDriver:
         del found_by
         self.guard.check(name)
         query = self.queries.get(name, when)
-        # Not in the thread, where whatever flies with it would wait for that.
         return answer_of(query, await self._writer.call(query, plain(args)))
 
     def pulse(self) -> SqlitePulse:

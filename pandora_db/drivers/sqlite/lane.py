@@ -29,8 +29,8 @@ Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun], list[Result]]
 _WORTH_IT = 16
 """Calls of one flight from which on handing over to its thread, some 0.1 ms, is worth it."""
 _LONG = 16
-"""Rows of an answer, from which on the next flight takes off before its caller goes on: a hundred
-claims keep the loop busy for as long as a flight is out."""
+"""Rows of an answer from which on the next flight goes before its caller: to look at a hundred
+claims takes the loop some 0.2 ms."""
 
 
 class _Waiting:
@@ -159,7 +159,7 @@ class Lane:
             self._patience = self._loop.call_later(self._settings.acquire_timeout, self._expire)
 
     def _schedule(self) -> None:
-        # After the callers that were just woken: what they ask for next joins the flight.
+        # After the callers that were woken before this: what they ask for next joins the flight.
         self._scheduled = True
         self._loop.call_soon(self._next)
 
@@ -212,11 +212,12 @@ class Lane:
                 late.append((waiting, result))
             else:
                 self._answer(waiting, result)
-        if early := len(late) < len(batch):
-            self._release(calls, soon=bool(late))
+        # What those who were answered ask for next flies while the others look at what they got.
+        if soon := 0 < len(late) < len(batch):
+            self._release(calls, soon=True)
         for waiting, result in late:
             self._answer(waiting, result)
-        if not early:
+        if not soon:
             self._release(calls)
 
     def _answer(self, waiting: _Waiting, result: Result | BaseException) -> None:

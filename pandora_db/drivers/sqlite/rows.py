@@ -30,7 +30,7 @@ _READ_AS: dict[str, Callable[[Any], Any]] = {
     "updated_at": _time,
 }
 
-# By the text of a statement, once it has answered; the same on every connection.
+# By the text of a statement, filled in the thread where it first answers, and read in the loop too.
 _converters: dict[str, tuple[Converter, ...]] = {}
 
 
@@ -49,8 +49,19 @@ def meant(rows: Iterable[Sequence[Any]], converters: Iterable[Converter]) -> lis
     return [_convert(row, converters) for row in rows]
 
 
+def is_read_later(query: Query) -> bool:
+    """Whether what `query` answers in a flight is left to `answer_of`.
+
+    Whoever waits for one call of the flight waits for all of them: a hundred claims are read in the
+    event loop, while the next flight is out. A list of jobs may be long and is read in the thread.
+    """
+    return query.makes_events
+
+
 def answer_of(query: Query, rows: list[Any]) -> list[Any]:
-    """The same for what `query` has answered, which has not been looked at yet."""
+    """What `query` has answered in a flight."""
+    if not is_read_later(query):
+        return rows
     for statement in reversed(query.statements):
         if (converters := _converters.get(statement.text)) is not None:
             return meant(rows, converters) if converters else rows

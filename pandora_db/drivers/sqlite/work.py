@@ -23,9 +23,9 @@ from pandora_db.drivers.sqlite.crowd import (
     write_crowd,
 )
 from pandora_db.drivers.sqlite.hop import Begun
+from pandora_db.drivers.sqlite.many_rows import write_rows
 from pandora_db.drivers.sqlite.rivals import Rivals
-from pandora_db.drivers.sqlite.rows import converters_of, meant
-from pandora_db.drivers.sqlite.values import write_rows
+from pandora_db.drivers.sqlite.rows import converters_of, is_read_later, meant
 from pandora_db.sqlfiles import Catalogue, Query
 
 Result = list[Any] | Exception
@@ -52,12 +52,12 @@ class Worker:
         self.rivals: Rivals | None = None
 
     def run(
-        self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any], *, raw: bool = False
+        self, cursor: sqlite3.Cursor, query: Query, args: Mapping[str, Any], *, late: bool = False
     ) -> list[Any]:
         """The statements of one query in order; the rows of the last one that answers.
 
-        `raw` ones are left to `answer_of`. `:answered` in a statement is the JSON list of the first
-        column of the rows so far.
+        With `late`, what `is_read_later` is left to `answer_of`. `:answered` in a statement is the
+        JSON list of the first column of the rows so far.
         """
         rows: list[Any] = []
         for statement in query.statements:
@@ -66,8 +66,9 @@ class Worker:
             cursor.execute(statement.text, statement.bind(args))
             if cursor.description is not None:
                 converters = converters_of(statement.text, cursor.description)
+                raw = not converters or (late and is_read_later(query))
                 # One by one: of a long list, what SQLite answers is not held beside what it means.
-                rows = cursor.fetchall() if raw or not converters else meant(cursor, converters)
+                rows = cursor.fetchall() if raw else meant(cursor, converters)
         return rows
 
     def read_all(
@@ -105,7 +106,6 @@ class Worker:
     ) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
 
-        Their rows are left to `answer_of`: who waits for one call waits for all of them.
         One caller's bad row must not fail the others, so after an error all is rolled back and
         done again with a savepoint around each. Savepoints from the start would cost the rule.
         Where one takes the transaction along, each call gets one of its own.
@@ -167,7 +167,7 @@ class Worker:
     ) -> list[Result] | None:
         """All calls in the open transaction; None when one of them made it begin anew."""
         if len(calls) == 1:
-            return [self.run(cursor, *calls[0], raw=True)]
+            return [self.run(cursor, *calls[0], late=True)]
         try:
             return self._run_together(cursor, calls)
         except (*REFUSED, NotAlike) as error:
@@ -183,7 +183,7 @@ class Worker:
             if is_crowd(query, len(alike)):
                 results += write_crowd(cursor, self._queries, query, alike)
             else:
-                results += [self.run(cursor, query, args, raw=True) for args in alike]
+                results += [self.run(cursor, query, args, late=True) for args in alike]
         return results
 
     def _commit_each(
@@ -192,7 +192,7 @@ class Worker:
         """Commit all calls in the open transaction, or, where one takes it along, each alone."""
         results: list[Result]
         try:
-            results = [self.run_alone(connection, *call, raw=True) for call in calls]
+            results = [self.run_alone(connection, *call, late=True) for call in calls]
         except REFUSED as error:  # by RAISE(ROLLBACK) in a trigger of another program
             if connection.in_transaction or _code(error) not in _A_CALLS_FAULT:
                 raise
@@ -214,7 +214,7 @@ class Worker:
         with closing(plain_cursor(connection)) as cursor:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
-                rows = self.run(cursor, query, args, raw=True)
+                rows = self.run(cursor, query, args, late=True)
                 cursor.execute("COMMIT")
             except REFUSED as error:
                 _rollback(connection)
@@ -227,13 +227,13 @@ class Worker:
         query: Query,
         args: Mapping[str, Any],
         *,
-        raw: bool = False,
+        late: bool = False,
     ) -> Result:
         """One operation inside an open transaction: all of it or nothing."""
         with closing(plain_cursor(connection)) as cursor:
             cursor.execute("SAVEPOINT operation")
             try:
-                rows = self.run(cursor, query, args, raw=raw)
+                rows = self.run(cursor, query, args, late=late)
             except REFUSED as error:
                 if not connection.in_transaction:
                     raise  # the error took the whole transaction along

@@ -20,41 +20,44 @@ _ROW = re.compile(r"\bVALUES\s*(\((?:[^()]|\([^()]*\))*\))")
 _PLACE = re.compile(r"\?(\d+)")
 
 
-def write_rows(cursor: sqlite3.Cursor, text: str, rows: Iterable[Sequence[Any]]) -> int:
-    """Run the statement for all rows of its VALUES; how many it changed."""
-    return _rows_of(text).write(cursor, rows)
+class _Writer:
+    """Runs one statement for all rows of its VALUES.
 
-
-class _Rows:
-    """The rows of one statement.
-
-    A column that no row has said anything in so far stands as NULL in the statement: a None costs
-    four times as much to bind as a number. Of all connections, of which each looks at its own rows.
+    A column that has been None in every row so far stands as NULL in the statement: a None costs
+    four times as much to bind as a number. Shared by all threads: one may put back a column that
+    another has just taken out, which costs no more than a statement, since each looks at its rows.
     """
 
-    __slots__ = ("_text", "_unsaid")
+    __slots__ = ("_empty", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._unsaid = frozenset(range(len(_cut(text).each)))
+        self._empty = frozenset(range(len(_cut(text).each)))
 
     def write(self, cursor: sqlite3.Cursor, rows: Iterable[Sequence[Any]]) -> int:
         """Write them, some at once; how many were changed."""
         changed = 0
         left = iter(rows)
         while some := list(islice(left, _ROWS)):
-            self._unsaid = unsaid = self._unsaid.intersection(_unsaid(some))
-            said = [index not in unsaid for index in range(len(some[0]))]
-            values = list(compress(chain.from_iterable(some), cycle(said)))
-            cursor.execute(for_rows(self._text, len(some), unsaid), values)
+            values: Iterable[Any] = chain.from_iterable(some)
+            if empty := self._empty:
+                self._empty = empty = empty.intersection(_empty_columns(some))
+                kept = [index not in empty for index in range(len(some[0]))]
+                values = compress(values, cycle(kept))
+            cursor.execute(for_rows(self._text, len(some), empty), list(values))
             changed += cursor.rowcount
         return changed
 
 
-_rows_of = cache(_Rows)
+_writer_of = cache(_Writer)
 
 
-def _unsaid(rows: Sequence[Sequence[Any]]) -> Iterator[int]:
+def write_rows(cursor: sqlite3.Cursor, text: str, rows: Iterable[Sequence[Any]]) -> int:
+    """Run the statement for all rows of its VALUES; how many it changed."""
+    return _writer_of(text).write(cursor, rows)
+
+
+def _empty_columns(rows: Sequence[Sequence[Any]]) -> Iterator[int]:
     columns = enumerate(zip(*rows, strict=True))
     return (i for i, column in columns if column[0] is None and column.count(None) == len(column))
 
@@ -83,14 +86,14 @@ def _cut(text: str) -> _Cut:
 
 
 @cache
-def for_rows(text: str, count: int, unsaid: frozenset[int] = frozenset()) -> str:
+def for_rows(text: str, count: int, nulls: frozenset[int] = frozenset()) -> str:
     """The statement with the row of its VALUES `count` times, numbered after what is outside.
 
-    The places of the row that are `unsaid`, counted from 0, are NULL.
+    The places of the row in `nulls`, counted from 0, are NULL.
     """
     before, row, behind, same, _ = _cut(text)
     places = itertools.count()
-    row = _PLACE.sub(lambda place: "NULL" if next(places) in unsaid else place[0], row)
+    row = _PLACE.sub(lambda place: "NULL" if next(places) in nulls else place[0], row)
     outside = partial(_PLACE.sub, lambda place: f"?{same.index(int(place[1])) + 1}")
     numbers = itertools.count(len(same) + 1)
     rows = _PLACE.sub(lambda _: f"?{next(numbers)}", ", ".join([row] * count))
