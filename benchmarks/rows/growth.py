@@ -170,6 +170,7 @@ class Bot:
             "get_completed_jobs": lambda: db.get_completed_jobs(50),
             "get_recent_jobs": lambda: db.get_recent_jobs(50),
             "get_jobs": lambda: db.get_jobs(limit=50),
+            "get_jobs active": lambda: db.get_jobs(archived=False, limit=50),
             "get_jobs stage": lambda: db.get_jobs(stage=Stage.ENCODING, archived=False, limit=50),
             "get_jobs status": lambda: db.get_jobs(
                 status=JobStatus.QUEUED, archived=False, limit=50

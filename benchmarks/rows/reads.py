@@ -41,7 +41,7 @@ async def _list_sqlite(plan: Plan) -> list[Result]:
     path = plan.folder / "list.db"
     async with JobDb.open(path) as db, aiosqlite.connect(path) as connection:
         await _half_archived(db)
-        text = db._driver.queries.get("get_all_jobs").text  # noqa: SLF001
+        text = db._driver.queries.get("get_jobs").text  # noqa: SLF001
         fetch = partial(connection.execute_fetchall, text, (COUNT, 0))
         ours = partial(db.get_jobs, limit=COUNT)
         return [await _in_time("5-list-sqlite", ours, fetch, plan.rounds)]
@@ -53,7 +53,7 @@ async def _list_postgres(plan: Plan, dsn: str) -> list[Result]:
         driver: PostgresDriver = db._driver  # type: ignore[assignment]  # noqa: SLF001
         connection = await driver._connect()  # noqa: SLF001
         try:
-            text = driver.queries.get("get_all_jobs").text
+            text = driver.queries.get("get_jobs").text
             fetch = partial(connection.fetch, text, COUNT, 0)
             ours = partial(db.get_jobs, limit=COUNT)
             return [await _in_time("5-list-postgres", ours, fetch, plan.rounds)]

@@ -30,9 +30,10 @@ class JobFilters(TypedDict, total=False):
     """What `get_jobs`, `count_jobs` and `iter_jobs` select by; all that are given must hold.
 
     `since` is included, `until` is not; both are Unix seconds or aware datetimes and mean
-    `requested_at`. `archived` is True for the archive, False for the active jobs, among which those
-    of an author or a guild are then looked for: without it `stage` and `status` look through the
-    archive too, which costs more the longer it is.
+    `requested_at`. `archived` is True for the archive, of which the first page costs a look at each
+    job that is active and was requested later; False for the active jobs, among which those of an
+    author or a guild are then looked for: without it `stage` and `status` look through the archive
+    too, which costs more the longer it is.
     """
 
     stage: StageCode | int | None
@@ -53,9 +54,8 @@ class _Queries(NamedTuple):
     total: str
 
 
-_OF_ALL = _Queries("get_all_jobs", "count_all_jobs")
-_OF_LIVE_OR_ARCHIVED = _Queries("get_jobs", "count_jobs")
-_OF_SOMEBODY = _Queries("get_jobs_of", "count_jobs_of")
+_LIVE = _Queries("get_live_jobs", "count_live_jobs")
+_ANY = _Queries("get_jobs", "count_jobs")
 
 
 class JobQueries(Repository):
@@ -137,18 +137,18 @@ class JobQueries(Repository):
         Raises:
             InvalidInput: a filter of the wrong type, an unknown one, or a limit out of range.
         """
-        args, when = _select(dict(filters))
+        queries, args, when = _select(dict(filters))
         args |= {"limit": check_limit(limit), "offset": check_offset(offset)}
         if after is not None:
             place, flag = _after(after)
             args |= place
             when |= {flag}
-        return await self._jobs(_queries(when).rows, args, when)
+        return await self._jobs(queries.rows, args, when)
 
     async def count_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """How many jobs the filters select; costs as much as looking at each of them."""
-        args, when = _select(dict(filters))
-        ((count,),) = await self._session.read(_queries(when).total, args, when)
+        queries, args, when = _select(dict(filters))
+        ((count,),) = await self._session.read(queries.total, args, when)
         return int(count)
 
     async def iter_jobs(
@@ -217,16 +217,9 @@ def _after(after: Any) -> tuple[dict[str, int], str]:  # noqa: ANN401 - judged h
     return place, "after"
 
 
-def _queries(when: frozenset[str]) -> _Queries:
-    if "active" in when:  # however many jobs an author has in the archive
-        return _OF_LIVE_OR_ARCHIVED
-    if not when.isdisjoint(("author", "author_id", "guild_id")):
-        return _OF_SOMEBODY
-    return _OF_LIVE_OR_ARCHIVED if "archived" in when else _OF_ALL
-
-
-def _select(filters: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
-    """The arguments and the optional lines of the query that stand for the filters."""
+def _select(filters: dict[str, Any]) -> tuple[_Queries, dict[str, Any], frozenset[str]]:
+    """The queries that the filters ask for, and their arguments and optional lines."""
+    queries = _ANY
     args: dict[str, Any] = {}
     when: set[str] = set()
     for name, value in filters.items():
@@ -238,12 +231,14 @@ def _select(filters: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
         if name == "status":
             args["stages"], flags = _status(value)
             when |= flags
+        elif name == "archived" and not check_bool(value, name):
+            queries = _LIVE  # however many jobs an author has in the archive
         elif name == "archived":
-            when.add("archived" if check_bool(value, name) else "active")
+            when.add(name)
         else:
             args[name] = _COLUMNS[name](value, name)
             when.add(name)
-    return args, frozenset(when)
+    return queries, args, frozenset(when)
 
 
 def _status(value: object) -> tuple[list[int], set[str]]:

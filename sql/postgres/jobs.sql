@@ -274,7 +274,7 @@ WHERE ready = :stage::smallint AND NOT archived
 ORDER BY requested_at, job_id
 
 -- name: get_active_jobs :many
-SELECT {job_columns} FROM {schema}.jobs WHERE NOT coalesce(archived, TRUE) ORDER BY requested_at, job_id
+SELECT {job_columns} FROM {schema}.jobs WHERE NOT archived ORDER BY requested_at, job_id
 
 -- name: get_queue_length :one
 SELECT count(*) FROM {schema}.jobs WHERE NOT archived
@@ -297,31 +297,47 @@ AND hold = 1                                -- when: paused
 AND hold <> 1                               -- when: not_paused
 AND job_type = :job_type::smallint          -- when: job_type
 
--- fragment: time_filters
-AND requested_at >= :since::bigint          -- when: since
-AND requested_at < :until::bigint           -- when: until
-
--- `archived IS NOT FALSE` and `NOT coalesce(archived, TRUE)` are said as well, since idx_jobs_requested
--- and idx_jobs_active are known by them.
--- fragment: job_filters
-AND archived AND archived IS NOT FALSE       -- when: archived
-AND NOT archived AND NOT coalesce(archived, TRUE)   -- when: active
+-- fragment: live_filters
 AND author = :author::text                  -- when: author
 AND author_id = :author_id::bigint          -- when: author_id
 AND guild_id = :guild_id::bigint            -- when: guild_id
-{time_filters}
+AND requested_at >= :since::bigint          -- when: since
+AND requested_at < :until::bigint           -- when: until
 {row_filters}
 
--- fragment: job_page
+-- A page of the jobs of one stage and priority. idx_jobs_ready has them in order.
+-- fragment: live_page
+{live_filters}
 AND (requested_at, job_id) < (:after_requested_at::bigint, :after_job_id::bigint)  -- when: after
 AND (requested_at IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_null
+ORDER BY requested_at DESC, job_id DESC
+LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
 
--- Of the active jobs, whosever they are, or the archive: one index has them in order.
--- name: get_jobs :many
-SELECT {job_columns} FROM {schema}.jobs
-WHERE TRUE
-{job_filters}
-{job_page}
+-- Of the active jobs, whosever they are. No index has them in the order of their requests, to which every
+-- claim would add an entry: a page of each stage and priority is read instead, as many as there are, which
+-- one after the other is skipped to. Another program's job may have no stage. The number is 2^63 - 1 less
+-- the highest limit.
+-- name: get_live_jobs :many
+WITH RECURSIVE place AS (
+    (SELECT ready AS stage, (-priority) AS rank FROM {schema}.jobs WHERE NOT archived ORDER BY ready, (-priority) LIMIT 1)
+    UNION ALL
+    SELECT next.stage, next.rank FROM place CROSS JOIN LATERAL (
+        SELECT ready AS stage, (-priority) AS rank FROM {schema}.jobs
+        WHERE NOT archived AND (ready, (-priority)) > (place.stage, place.rank)
+        ORDER BY ready, (-priority) LIMIT 1
+    ) AS next
+)
+SELECT page.* FROM place CROSS JOIN LATERAL (
+    SELECT {job_columns} FROM {schema}.jobs
+    WHERE NOT archived AND ready = place.stage AND (-priority) = place.rank
+    {live_page}
+) AS page
+UNION ALL
+(
+    SELECT {job_columns} FROM {schema}.jobs
+    WHERE NOT archived AND ready IS NULL
+    {live_page}
+)
 ORDER BY requested_at DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
@@ -335,8 +351,8 @@ AND by_request < :until::bigint             -- when: until
 AND coalesce(archived, FALSE)               -- when: archived
 {row_filters}
 
--- Of an author or a guild, likewise.
--- name: get_jobs_of :many
+-- Of all jobs, of the archive, or of an author or a guild, active and archived.
+-- name: get_jobs :many
 SELECT {job_columns} FROM {schema}.job_lists JOIN {schema}.jobs USING (job_id)
 WHERE TRUE
 {list_filters}
@@ -345,54 +361,15 @@ AND (by_request IS NOT NULL OR job_id < :after_job_id::bigint)   -- when: after_
 ORDER BY by_request DESC, job_id DESC
 LIMIT :limit::bigint OFFSET :offset::bigint
 
--- Of all jobs: the active ones and the others stand in an index each, merged as they are read. The
--- planner takes the indexes' order only where each side has the ORDER BY of its own. The number is
--- 2^63 - 1 less the highest limit.
--- name: get_all_jobs :many
-(
-    SELECT {job_columns} FROM {schema}.jobs
-    WHERE NOT coalesce(archived, TRUE)
-    {time_filters}
-    {row_filters}
-    {job_page}
-    ORDER BY requested_at DESC, job_id DESC
-    LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
-)
-UNION ALL
-(
-    SELECT {job_columns} FROM {schema}.jobs
-    WHERE archived IS NOT FALSE
-    {time_filters}
-    {row_filters}
-    {job_page}
-    ORDER BY requested_at DESC, job_id DESC
-    LIMIT :limit::bigint + least(:offset::bigint, 9223372036854675807)
-)
-ORDER BY requested_at DESC, job_id DESC
-LIMIT :limit::bigint OFFSET :offset::bigint
+-- name: count_live_jobs :one
+SELECT count(*) FROM {schema}.jobs
+WHERE NOT archived
+{live_filters}
 
 -- name: count_jobs :one
-SELECT count(*) FROM {schema}.jobs
-WHERE TRUE
-{job_filters}
-
--- name: count_jobs_of :one
 SELECT count(*) FROM {schema}.job_lists JOIN {schema}.jobs USING (job_id)
 WHERE TRUE
 {list_filters}
-
--- name: count_all_jobs :one
-SELECT count(*) FROM (
-    SELECT 1 FROM {schema}.jobs
-    WHERE NOT coalesce(archived, TRUE)
-    {time_filters}
-    {row_filters}
-    UNION ALL
-    SELECT 1 FROM {schema}.jobs
-    WHERE archived IS NOT FALSE
-    {time_filters}
-    {row_filters}
-) AS counted
 
 -- name: queue_position :maybe
 SELECT job.ready, coalesce(job.archived, FALSE), (

@@ -227,87 +227,53 @@ AND job_type = :job_type                                  -- when: job_type
 AND requested_at >= :since                                -- when: since
 AND requested_at < :until                                 -- when: until
 
--- `archived IS NOT FALSE` and `NOT coalesce(archived, TRUE)` are said as well, since idx_jobs_requested
--- and idx_jobs_active are known by them. coalesce() keeps the planner from an index by author or guild,
--- which has all that they ever asked for.
--- fragment: job_filters
-AND archived AND archived IS NOT FALSE                    -- when: archived
-AND NOT archived AND NOT coalesce(archived, TRUE)         -- when: active
+-- fragment: job_page
+AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
+AND (requested_at IS NOT NULL OR job_id < :after_job_id)             -- when: after_null
+ORDER BY requested_at DESC NULLS FIRST, job_id DESC
+LIMIT :limit OFFSET :offset
+
+-- `NOT coalesce(archived, TRUE)` is said as well, since idx_jobs_active is known by it. coalesce() keeps the
+-- planner from an index by author or guild, which has all that they ever asked for.
+-- fragment: live_filters
+NOT archived AND NOT coalesce(archived, TRUE)
 AND coalesce(author = :author, FALSE)                     -- when: author
 AND coalesce(author_id = :author_id, FALSE)               -- when: author_id
 AND coalesce(guild_id = :guild_id, FALSE)                 -- when: guild_id
 {time_filters}
 {row_filters}
 
--- fragment: job_page
-AND (requested_at, job_id) < (:after_requested_at, :after_job_id)   -- when: after
-AND (requested_at IS NOT NULL OR job_id < :after_job_id)             -- when: after_null
-
--- Of the active jobs, whosever they are, or the archive: one index has them in order.
--- name: get_jobs :many
+-- Of the active jobs, whosever they are.
+-- name: get_live_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
-WHERE TRUE
-{job_filters}
+WHERE {live_filters}
 {job_page}
-ORDER BY requested_at DESC NULLS FIRST, job_id DESC
-LIMIT :limit OFFSET :offset
 
--- The indexes by author and guild are those of `jobs` here: a job that moves leaves them as they are.
+-- coalesce(): the index of the archive has it in another order.
 -- fragment: list_filters
 AND author = :author                                      -- when: author
 AND author_id = :author_id                                -- when: author_id
 AND guild_id = :guild_id                                  -- when: guild_id
-AND archived                                              -- when: archived
+AND coalesce(archived, FALSE)                             -- when: archived
 {time_filters}
 {row_filters}
 
--- Of an author or a guild, likewise.
--- name: get_jobs_of :many
+-- Of all jobs, of the archive, or of an author or a guild, active and archived. A job that moves leaves the
+-- indexes of them as they are.
+-- name: get_jobs :many
 SELECT {job_columns} FROM {schema}.jobs
 WHERE TRUE
 {list_filters}
 {job_page}
-ORDER BY requested_at DESC NULLS FIRST, job_id DESC
-LIMIT :limit OFFSET :offset
 
--- Of all jobs: the active ones and the others stand in an index each, merged as they are read.
--- name: get_all_jobs :many
-SELECT {job_columns} FROM {schema}.jobs
-WHERE NOT coalesce(archived, TRUE)
-{time_filters}
-{row_filters}
-{job_page}
-UNION ALL
-SELECT {job_columns} FROM {schema}.jobs
-WHERE archived IS NOT FALSE
-{time_filters}
-{row_filters}
-{job_page}
-ORDER BY requested_at DESC NULLS FIRST, job_id DESC
-LIMIT :limit OFFSET :offset
+-- name: count_live_jobs :one
+SELECT count(*) FROM {schema}.jobs
+WHERE {live_filters}
 
 -- name: count_jobs :one
 SELECT count(*) FROM {schema}.jobs
 WHERE TRUE
-{job_filters}
-
--- name: count_jobs_of :one
-SELECT count(*) FROM {schema}.jobs
-WHERE TRUE
 {list_filters}
-
--- name: count_all_jobs :one
-SELECT count(*) FROM (
-    SELECT 1 FROM {schema}.jobs
-    WHERE NOT coalesce(archived, TRUE)
-    {time_filters}
-    {row_filters}
-    UNION ALL
-    SELECT 1 FROM {schema}.jobs
-    WHERE archived IS NOT FALSE
-    {time_filters}
-    {row_filters}
-) AS counted
 
 -- name: queue_position :maybe
 SELECT job.ready, coalesce(job.archived, 0), (

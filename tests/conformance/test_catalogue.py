@@ -63,7 +63,8 @@ ONE_DIALECT_ONLY = {
 LOCAL_FRAGMENTS = {
     "now", "next_id", "claim_recorded", "claim_ended", "leases",
     "lower_event", "lower_deletion", "upper_event", "upper_deletion", "last_event", "last_deletion",
-    "mark_up_to_edge", "tx_is_ours", "list_filters", "row_filters", "time_filters",
+    "mark_up_to_edge", "tx_is_ours", "list_filters", "live_filters", "row_filters", "time_filters",
+    "job_page", "live_page",
 }  # fmt: skip
 
 # What its statements hand on to the next, and what keeps its tokens apart after a rollback.
@@ -172,20 +173,20 @@ FILTER_VALUES: dict[str, list[Any]] = {
 }
 
 
-def combinations_of_filters() -> set[frozenset[str]]:
-    """The flags of every call that `get_jobs`, `count_jobs` and `iter_jobs` can make."""
-    return {
-        job_queries._select(dict(zip(FILTER_VALUES, values, strict=True)))[1]
+def combinations_of_filters() -> set[tuple[str, frozenset[str]]]:
+    """Queries and flags of every call that `get_jobs`, `count_jobs` and `iter_jobs` can make."""
+    selected = [
+        job_queries._select(dict(zip(FILTER_VALUES, values, strict=True)))
         for values in itertools.product(*FILTER_VALUES.values())
-    }
+    ]
+    return {(name, when) for queries, _, when in selected for name in queries}
 
 
 def variants(catalogue: Catalogue) -> Iterator[Query]:
     """Every query in every combination of flags that the stores and drivers can ask for."""
     filtered: dict[str, set[frozenset[str]]] = defaultdict(set)
-    for when in combinations_of_filters():
-        for name in job_queries._queries(when):
-            filtered[name].add(when)
+    for name, when in combinations_of_filters():
+        filtered[name].add(when)
     for name in catalogue:
         if name in filtered:
             places = ({"after"}, {"after_null"}) if name.startswith("get") else ()
@@ -209,10 +210,9 @@ def variants(catalogue: Catalogue) -> Iterator[Query]:
 def test_the_combinations_cover_every_filter_and_every_flag() -> None:
     assert set(FILTER_VALUES) == set(JobFilters.__annotations__)
     used: dict[str, frozenset[str]] = defaultdict(frozenset)
-    for when in combinations_of_filters():
-        for name in job_queries._queries(when):
-            used[name] |= when
-    assert len(used) == 6
+    for name, when in combinations_of_filters():
+        used[name] |= when
+    assert len(used) == 4
     for catalogue in CATALOGUES.values():
         for name, flags in used.items():
             places = {"after", "after_null"} if name.startswith("get") else set[str]()

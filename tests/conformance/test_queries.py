@@ -38,6 +38,7 @@ async def rows(db: JobDb, raw: Raw) -> list[JobRow]:
     raw("UPDATE jobs SET requested_at = requested_at - requested_at % 300")
     raw("UPDATE jobs SET hold = 1 WHERE job_id % 3 = 1 AND ready IN (0, 2, 3)")
     raw("UPDATE jobs SET archived = TRUE WHERE job_id % 11 = 0")
+    raw("UPDATE jobs SET priority = job_id % 4 - 1")
     return await db.get_jobs(limit=1000)
 
 
@@ -159,6 +160,27 @@ async def test_jobs_without_a_time_of_request_stand_in_one_place_and_on_some_pag
     assert ids(await db.get_user_history("mika")) == [4, 3, 2, 1]
     assert ids(await db.get_active_jobs()) == [1, 2, 3, 4]
     assert ids(await db.get_jobs_by_stage(Stage.QUEUED)) == [1, 2, 3, 4]
+
+
+async def test_the_active_jobs_are_walked_through_at_all_stages_and_priorities(
+    db: JobDb, rows: list[JobRow], raw: Raw
+) -> None:
+    for number, stage, at in ((900, None, None), (901, None, START), (902, 42, None), (903, -7, 1)):
+        raw(
+            "INSERT INTO jobs (job_id, author, ready, requested_at) VALUES (%s, 'mika', %s, %s)",
+            number, stage, at,
+        )  # fmt: skip
+    everything = await db.get_jobs(limit=1000)
+    active = [row for row in everything if not row.archived]
+    assert {900, 901, 902, 903} < set(ids(active)) < set(ids(everything))
+
+    for page_size in (1, 7, 1000):
+        assert [row async for row in db.iter_jobs(page_size=page_size, archived=False)] == active
+    for offset in (0, 3, 1000):
+        page = await db.get_jobs(archived=False, offset=offset, limit=5)
+        assert page == active[offset : offset + 5]
+    assert await db.count_jobs(archived=False) == len(active)
+    assert ids(await db.get_active_jobs())[-2:] == [900, 902]  # those without a time come last
 
 
 async def test_jobs_are_found_by_whose_they_are_now_whoever_says_so(db: JobDb, raw: Raw) -> None:

@@ -259,14 +259,14 @@ async def test_verify_schema_names_whatever_was_dropped(db: JobDb, raw: Raw) -> 
 
 
 async def test_verify_schema_names_what_was_changed(db: JobDb, raw: Raw) -> None:
-    raw("DROP INDEX idx_jobs_requested")
-    raw("CREATE INDEX idx_jobs_requested ON jobs (requested_at)")
+    raw("DROP INDEX idx_jobs_archived")
+    raw("CREATE INDEX idx_jobs_archived ON jobs (completed_at)")
 
     (difference,) = await db.verify_schema()
 
-    assert (difference.kind, difference.name) == ("index", "idx_jobs_requested")
+    assert (difference.kind, difference.name) == ("index", "idx_jobs_archived")
     assert re.search(
-        r"differs: expected .*requested_at, job_id.*, found .*\(requested_at\)", str(difference)
+        r"differs: expected .*completed_at.*, job_id.*, found .*\(completed_at\)", str(difference)
     )
 
 

@@ -44,20 +44,21 @@ INDEXES = {
     "get_checkpoint_heads": BY_ID,
     "delete_job repeated": BY_ID | {"idx_job_deletions_job"},
     "find_state": BY_ID,
-    "get_active_jobs": {"idx_jobs_active"},
+    "get_active_jobs": LIVE,
     "get_completed_jobs": {"idx_jobs_archived"},
     "get_job": BY_ID,
-    "get_all_jobs": {"idx_jobs_active", "idx_jobs_requested"},
-    "get_all_jobs since until": {"idx_jobs_active", "idx_jobs_requested"},
-    "get_jobs active not_paused stages": LIVE,
-    "get_jobs active stage": LIVE,
-    "get_jobs after archived": {"idx_jobs_requested"},
-    "get_jobs archived": {"idx_jobs_requested"},
-    "get_jobs_of archived author": BY_ID | {"idx_jobs_author"},
-    "get_jobs_of author": BY_ID | {"idx_jobs_author"},
-    "get_jobs_of guild_id": BY_ID | {"idx_jobs_guild"},
-    "count_jobs active author_id": LIVE,
-    "count_jobs_of author": BY_ID | {"idx_jobs_author"},
+    "get_live_jobs": LIVE,
+    "get_live_jobs not_paused stages": LIVE,
+    "get_live_jobs stage": LIVE,
+    "get_jobs": BY_ID | {"idx_jobs_requested"},
+    "get_jobs since until": BY_ID | {"idx_jobs_requested"},
+    "get_jobs after archived": BY_ID | {"idx_jobs_requested"},
+    "get_jobs archived": BY_ID | {"idx_jobs_requested"},
+    "get_jobs archived author": BY_ID | {"idx_jobs_author"},
+    "get_jobs author": BY_ID | {"idx_jobs_author"},
+    "get_jobs guild_id": BY_ID | {"idx_jobs_guild"},
+    "count_live_jobs author_id": LIVE,
+    "count_jobs author": BY_ID | {"idx_jobs_author"},
     "get_jobs_by_ids": BY_ID,
     "get_jobs_by_stage": LIVE,
     "get_queue_length": LIVE,
@@ -85,17 +86,23 @@ SORTS = {
     "save_checkpoint",
     "find_unowned",
     "recover_jobs lapsed",
-    "get_jobs active not_paused stages",
-    "get_jobs active stage",
+    "get_live_jobs not_paused stages",
+    "get_live_jobs stage",
     "get_jobs_by_stage",
     "history",
     "insert_job",
     "stage_counts",
 }
 
+# No index of PostgreSQL has the live jobs of all stages in the order of their requests: each claim
+# would have to make an entry in it.
+SORTS_ON_POSTGRES = SORTS | {"get_active_jobs", "get_live_jobs"}
+# A thousand rows are sorted as fast as they are read in order.
+SORTS_WHEN_SHORT = {"get_jobs after archived"}
+
 # ANALYZE looks at 30,000 of a million rows, and may meet none of the live ones: the planner then
 # takes them for one row, reads it by either index and sorts. The archive costs nothing so, too.
-MAY_SEEM_ONE = {"get_active_jobs", "get_all_jobs", "get_all_jobs since until", "queue_position"}
+MAY_SEEM_ONE = {"get_active_jobs", "get_live_jobs", "queue_position"}
 
 Plans = dict[str, dict[str, Plan]]
 
@@ -124,16 +131,19 @@ def plans(dialect: str, request: pytest.FixtureRequest) -> Plans:
     return found
 
 
-def complaints(name: str, plan: Plan, *, analysed: bool = False) -> list[str]:
+def complaints(name: str, plan: Plan, dialect: str, state: str) -> list[str]:
     """What is wrong with the plan of the query `name`."""
-    one_row = analysed and name in MAY_SEEM_ONE
+    sorts = SORTS_ON_POSTGRES if dialect == "postgres" else SORTS
+    if state == "short":
+        sorts = sorts | SORTS_WHEN_SHORT
+    one_row = state == "analysed" and name in MAY_SEEM_ONE
     wrong = [f"reads {scan}" for scan in plan.scans]
     wrong += [
         f"takes {index}" for index in plan.indexes - INDEXES[name] - (LIVE if one_row else set())
     ]
     if name != "insert_job" and not plan.indexes:
         wrong.append("takes no index")
-    if plan.sorts and name not in SORTS and not one_row:
+    if plan.sorts and name not in sorts and not one_row:
         wrong.append("sorts")
     return wrong
 
@@ -143,9 +153,8 @@ def test_the_calls_cover_every_hot_query(plans: Plans) -> None:
 
 
 @pytest.mark.parametrize("state", ["short", *BIG_STATES])
-def test_every_hot_query_takes_its_index(plans: Plans, state: str) -> None:
-    analysed = state == "analysed"
-    found = {name: complaints(name, plans[state][name], analysed=analysed) for name in INDEXES}
+def test_every_hot_query_takes_its_index(plans: Plans, state: str, dialect: str) -> None:
+    found = {name: complaints(name, plans[state][name], dialect, state) for name in INDEXES}
 
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
@@ -171,24 +180,24 @@ async def test_a_missing_index_is_noticed(db_url: str, monkeypatch: pytest.Monke
         sqlite = db.dialect == "sqlite"
         engine = SqliteEngine(db_url) if sqlite else PostgresEngine(driver)
         async with driver.migrating() as migrator:
-            for index in ("idx_jobs_active", "idx_jobs_author", "idx_jobs_requested"):
+            dropped = ["idx_jobs_author", "idx_jobs_requested"]
+            dropped += ["idx_jobs_active" if sqlite else "idx_jobs_ready"]
+            for index in dropped:
                 await migrator.run(f"DROP INDEX {index}")
-        asked = {
-            "get_active_jobs": {},
-            "get_all_jobs": {"limit": 50, "offset": 0},
-        }
+        page = {"limit": 50, "offset": 0}
+        asked = {"get_active_jobs": {}, "get_live_jobs": page, "get_jobs": page}
         async with engine.connection() as connection:
             for name, args in asked.items():
                 plan = await connection.plan(Asked(driver.queries.get(name), args))
-                assert complaints(name, plan), name
+                assert complaints(name, plan, db.dialect, "fresh"), name
             query = driver.queries.get("get_user_history", frozenset({"by_name"}))
             plan = await connection.plan(Asked(query, {"author": "mika-1", "limit": 10}))
-            assert complaints("get_user_history by_name", plan)
+            assert complaints("get_user_history by_name", plan, db.dialect, "fresh")
 
 
 OF_SOMEBODY = {
-    "get_jobs_of": [{"author"}, {"archived", "author"}],
-    "count_jobs_of": [{"author"}, {"archived", "author"}],
+    "get_jobs": [{"author"}, {"archived", "author"}],
+    "count_jobs": [{"author"}, {"archived", "author"}],
     "get_user_history": [{"by_name"}],
 }
 

@@ -62,17 +62,13 @@ DROP INDEX IF EXISTS {schema}.idx_jobs_archived;
 -- and its pages are filled. In a descending index they stay half empty.
 CREATE INDEX idx_jobs_ready ON {schema}.jobs (ready, (-priority), requested_at, job_id) WHERE NOT archived;
 CREATE INDEX idx_jobs_archived ON {schema}.jobs (completed_at NULLS FIRST, job_id) WHERE archived;
--- Known by another expression than idx_jobs_ready: a plan that was made while the table was empty must
--- not claim by it.
-CREATE INDEX idx_jobs_active ON {schema}.jobs (requested_at, job_id) WHERE NOT coalesce(archived, TRUE);
-CREATE INDEX idx_jobs_requested ON {schema}.jobs (requested_at, job_id) WHERE archived IS NOT FALSE;
 CREATE UNIQUE INDEX idx_jobs_external ON {schema}.jobs (external_id) WHERE external_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_idempotency ON {schema}.jobs (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 -- What a job is listed by, in a table that stays as it is while the job moves: the new version of a row of
 -- `jobs` that moves has an entry in each index there. The one by author was a sixth of what a claim and its
--- end cost the server, all three a third. The columns are named apart from those of `jobs`, which they are
--- joined with.
+-- end cost the server, with those by id and guild a third, and two by time, of the active jobs and of the
+-- others, a tenth. The columns are named apart from those of `jobs`, which they are joined with.
 CREATE TABLE {schema}.job_lists (
     job_id       BIGINT PRIMARY KEY,
     by_author    TEXT,
@@ -82,6 +78,7 @@ CREATE TABLE {schema}.job_lists (
 );
 INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
 SELECT job_id, author, author_id, guild_id, requested_at FROM {schema}.jobs;
+CREATE INDEX idx_jobs_requested ON {schema}.job_lists (by_request, job_id);
 -- libpndb makes an index of this name on `jobs` at its start, unless there is one.
 CREATE INDEX idx_jobs_author ON {schema}.job_lists (by_author, by_request, job_id);
 CREATE INDEX idx_jobs_author_id ON {schema}.job_lists (by_author_id, by_request, job_id) WHERE by_author_id IS NOT NULL;

@@ -53,7 +53,7 @@ CREATE INDEX idx_jobs_archived ON jobs (completed_at, job_id) WHERE archived;
 -- Known by another expression than idx_jobs_ready: a plan that was made while the table was empty must
 -- not claim by it.
 CREATE INDEX idx_jobs_active ON jobs (requested_at, job_id) WHERE NOT coalesce(archived, TRUE);
-CREATE INDEX idx_jobs_requested ON jobs (requested_at, job_id) WHERE archived IS NOT FALSE;
+CREATE INDEX idx_jobs_requested ON jobs (requested_at, job_id);
 CREATE INDEX idx_jobs_author_id ON jobs (author_id, requested_at, job_id) WHERE author_id IS NOT NULL;
 CREATE INDEX idx_jobs_guild ON jobs (guild_id, requested_at, job_id) WHERE guild_id IS NOT NULL;
 CREATE UNIQUE INDEX idx_jobs_external ON jobs (external_id) WHERE external_id IS NOT NULL;
