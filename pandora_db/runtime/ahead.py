@@ -53,9 +53,15 @@ class Ahead:
         return [claim for _, claim in self._claims]
 
     @property
+    def pays(self) -> bool:
+        """Whether the way to the database is worth hiding: jobs are short, and may wait here."""
+        now = asyncio.get_running_loop().time()
+        return self._hands > 0 and self._took < _SHORT and now >= self._wary_until
+
+    @property
     def room(self) -> int:
         """How many more could be claimed ahead; in batches, since a claim is a call."""
-        if self._took >= _SHORT or asyncio.get_running_loop().time() < self._wary_until:
+        if not self.pays:
             return 0
         stock = _STOCK / self._took if self._took > 0 else _MOST
         most = self._hands * min(max(int(stock), _LEAST), _MOST)

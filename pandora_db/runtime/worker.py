@@ -45,7 +45,8 @@ class Worker:
     """Claims as many jobs as it has free hands, some more ahead, and makes an `Attempt` at each.
 
     When a handler returns, its hand goes to the next job while its end is written, with those of
-    others; as many ends as there are hands may be under way. A handler that waits for other jobs
+    others; as many ends as there are hands may be under way, and while jobs are short twice as
+    many, of which half are gathered while the others are written. A handler that waits for others
     takes no hand meanwhile, so that its worker may do those. Handlers that were given up and go on
     take none either, as long as they are no more than there are hands; then the worker claims
     nothing until one of them ends.
@@ -159,7 +160,8 @@ class Worker:
         """How many jobs it could begin now."""
         if len(self._left) >= self.work.concurrency:
             return 0
-        return self._hands.free - max(self._writing - self.work.concurrency, 0)
+        ends = self.work.concurrency * (2 if self._ahead.pays else 1)
+        return self._hands.free - max(self._writing - ends, 0)
 
     @property
     def _writing(self) -> int:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from pandora_db import Claim, EventKind, Hold, InvalidInput, JobDb, Stage, StorageError
+from pandora_db import (
+    Claim,
+    EventKind,
+    Finish,
+    Hold,
+    InvalidInput,
+    JobDb,
+    PandoraDbError,
+    Stage,
+    StageCode,
+    StorageError,
+)
 from pandora_db.runtime import JobContext, Pipeline, ahead
 from pandora_db.testing import make_job
 from tests.support.waiting import wait_until
@@ -151,6 +163,38 @@ async def test_the_shorter_the_jobs_the_more_are_claimed_ahead(
         return ten_hands.room
 
     assert [room(seconds) for seconds in (0.0, 0.01, 0.02, 0.09, 0.1)] == [40, 40, 40, 20, 0]
+
+
+@pytest.mark.parametrize(("resumable", "most"), [(True, 6), (False, 4)])
+async def test_hands_go_on_while_ends_are_written_but_not_without_end(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, *, resumable: bool, most: int
+) -> None:
+    """Two jobs that are over, and as many ends before them as hands; twice that of short jobs."""
+    pipeline = Pipeline()
+    begun: list[int] = []
+    written = asyncio.Event()
+    finish = db.finish_jobs
+
+    async def finish_later(ends: Iterable[Finish]) -> list[StageCode | PandoraDbError]:
+        await written.wait()
+        return await finish(ends)
+
+    @pipeline.stage(
+        Stage.QUEUED, Stage.DOWNLOADING, Stage.UPLOADED, concurrency=2, resumable=resumable
+    )
+    async def work(ctx: JobContext) -> None:
+        begun.append(ctx.job_id)
+
+    monkeypatch.setattr(db, "finish_jobs", finish_later)
+    ids = await db.insert_jobs([make_job() for _ in range(SHORT)])
+    async with pipeline.running(db) as crew:
+        await wait_until(lambda: len(begun) >= most)
+        await asyncio.sleep(0.2)
+        assert len(begun) == most
+        written.set()
+        await crew.wait_idle()
+
+    assert sorted(begun) == ids
 
 
 async def test_what_may_be_begun_once_only_is_not_claimed_ahead(db: JobDb) -> None:
