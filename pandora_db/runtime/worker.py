@@ -45,11 +45,11 @@ class Worker:
     """Claims as many jobs as it has free hands, some more ahead, and makes an `Attempt` at each.
 
     When a handler returns, its hand goes to the next job while its end is written, with those of
-    others; as many ends as there are hands may be under way, and while jobs are short twice as
-    many, of which half are gathered while the others are written. A handler that waits for others
-    takes no hand meanwhile, so that its worker may do those. Handlers that were given up and go on
-    take none either, as long as they are no more than there are hands; then the worker claims
-    nothing until one of them ends.
+    others. As many ends as there are hands may be under way; while jobs are short twice as many,
+    since half are gathered while the others are written. A handler that waits for other jobs takes
+    no hand meanwhile, so that its worker may do those. Handlers that were given up and go on take
+    none either, as long as they are no more than there are hands; then the worker claims nothing
+    until one of them ends.
 
     Attributes:
         work: the stage.

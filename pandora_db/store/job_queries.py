@@ -33,7 +33,8 @@ class JobFilters(TypedDict, total=False):
     `requested_at`. `archived` is True for the archive, of which the first page costs a look at each
     job that is active and was requested later; False for the active jobs, among which those of an
     author or a guild are then looked for: without it `stage` and `status` look through the archive
-    too, which costs more the longer it is.
+    too, which costs more the longer it is. On PostgreSQL a page of the active jobs costs a look at
+    each stage and priority that they have: with one for each of 60,000 jobs, half a second.
     """
 
     stage: StageCode | int | None
