@@ -136,3 +136,38 @@ async def test_a_single_statement_is_read_committed_too(url: str) -> None:
         internals(db).driver._pool.connection() as connection,  # type: ignore[attr-defined]
     ):
         assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+
+
+async def test_a_full_flight_of_ends_does_not_wait_for_the_one_before_it(url: str) -> None:
+    async with JobDb.open(url, sweep=None) as db:
+        await db.insert_jobs(make_job() for _ in range(200))
+        claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=200)
+
+        def end(some: list[Claim]) -> asyncio.Future[list[Stage]]:
+            return asyncio.gather(*(db.finish_job(one, Stage.DOWNLOADED) for one in some))
+
+        await end(claims[:10])  # from now on they come as a crowd
+        held = await asyncio.to_thread(lock_row, url, claims[10].job_id)
+        try:
+            first = end(claims[10:70])
+            await asyncio.sleep(0.2)
+            few = end(claims[70:90])
+            await asyncio.sleep(0.2)
+            assert not few.done()  # they wait for the first flight: they would split the crowd
+            second = end(claims[90:200])
+
+            async with asyncio.timeout(10):
+                await few
+                await second
+            assert not first.done()
+        finally:
+            await asyncio.to_thread(held.close)
+
+        assert set(await first) == {Stage.DOWNLOADED}
+
+
+def lock_row(url: str, job_id: int) -> psycopg.Connection:
+    """A connection with an open transaction that has locked the job."""
+    raw = psycopg.connect(url)
+    raw.execute("SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE", (job_id,))
+    return raw

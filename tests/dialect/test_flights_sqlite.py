@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pandora_db import JobDb, Stage
+from pandora_db import Claim, Duplicate, JobDb, LeaseLost, PandoraDbError, Stage
 from pandora_db.drivers.sqlite.work import Worker
 from pandora_db.testing import make_job
 
@@ -74,3 +78,174 @@ async def test_a_crowd_that_is_filled_up_is_done_by_one_statement(
         await asyncio.gather(*calls)  # the first flies alone; 35 become 40 rows
 
         assert {len(await db.history(job_id)) for job_id in ids} == {2 if call == "move" else 3}
+
+
+class Claiming:
+    """A claim of 20 jobs that is under way until `go_on` is called, beside jobs to be ended.
+
+    Attributes:
+        claims: 20 of an earlier call.
+        task: the claim.
+        turns: how many flights there were since it began.
+        fails: whether its first statement is to fail.
+    """
+
+    def __init__(self, db: JobDb, claims: list[Claim]) -> None:
+        self.claims = claims
+        self.db = db
+        self.fails = False
+        self._lane: Any = db._driver._writer  # type: ignore[attr-defined]
+        self._before = self._lane.turns
+        self._at_work = threading.Event()
+        self._may_go_on = threading.Event()
+        self.task = asyncio.ensure_future(
+            db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=20)
+        )
+
+    @property
+    def turns(self) -> int:
+        return self._lane.turns - self._before
+
+    def meet(self) -> None:
+        """In the thread, before its first statement."""
+        self._at_work.set()
+        assert self._may_go_on.wait(10)
+        if self.fails:
+            self.fails = False
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async def begun(self) -> None:
+        assert await asyncio.to_thread(self._at_work.wait, 10)
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+    async def end(self, *claims: Claim) -> list[asyncio.Task[Stage]]:
+        """Ends of these claims, asked for while it is under way."""
+        tasks: list[Any] = [
+            asyncio.ensure_future(self.db.finish_job(claim, Stage.DOWNLOADED)) for claim in claims
+        ]
+        await asyncio.sleep(0)
+        return tasks
+
+
+@asynccontextmanager
+async def claiming(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Claiming, None]:
+    async with JobDb.open(path, sweep=None) as db:
+        await db.init_schema()
+        await db.insert_jobs(make_job() for _ in range(40))
+        await db.insert_job(make_job(external_id="taken", priority=-1))
+        claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=20)
+        scene = Claiming(db, claims)
+        run_all = Worker._run_all
+
+        def run(*args: Any) -> Any:
+            monkeypatch.setattr(Worker, "_run_all", run_all)
+            scene.meet()
+            return run_all(*args)
+
+        monkeypatch.setattr(Worker, "_run_all", run)
+        await scene.begun()
+        try:
+            yield scene
+        finally:
+            scene.go_on()
+
+
+async def test_what_is_asked_for_while_many_are_claimed_is_committed_with_them(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        ends = await scene.end(*scene.claims)
+        scene.go_on()
+
+        assert await asyncio.gather(*ends) == [Stage.DOWNLOADED] * 20
+        assert len(await scene.task) == 20
+        assert scene.turns == 1
+        for claim in scene.claims:
+            assert [event.kind.name for event in await scene.db.history(claim.job_id)] == [
+                "INSERTED", "CLAIMED", "FINISHED",
+            ]  # fmt: skip
+
+
+async def test_who_joins_a_claim_late_answers_for_itself(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        lost, *others = scene.claims
+        lost.token += 1
+        ends = await scene.end(lost, *others)
+        scene.go_on()
+
+        outcomes: list[Any] = await asyncio.gather(*ends, return_exceptions=True)
+        assert isinstance(outcomes[0], LeaseLost)
+        assert outcomes[1:] == [Stage.DOWNLOADED] * 19
+        assert len(await scene.task) == 20
+        assert scene.turns == 1
+        assert len(await scene.db.history(lost.job_id)) == 2
+
+
+async def test_one_that_joins_alone_and_is_refused_costs_the_claim_nothing(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        inserting = asyncio.ensure_future(scene.db.insert_job(make_job(external_id="taken")))
+        await asyncio.sleep(0)
+        scene.go_on()
+
+        with pytest.raises(Duplicate):
+            await inserting
+        assert len(await scene.task) == 20
+        assert scene.turns == 1
+
+
+async def test_who_leaves_before_the_thread_came_to_it_is_withdrawn(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        gone, *others = scene.claims
+        ends = await scene.end(gone, *others)
+        ends[0].cancel()
+        await asyncio.sleep(0)
+        scene.go_on()
+
+        assert await asyncio.gather(*ends[1:]) == [Stage.DOWNLOADED] * 19
+        await scene.task
+        assert len(await scene.db.history(gone.job_id)) == 2
+        assert await scene.db.finish_job(gone, Stage.DOWNLOADED) == Stage.DOWNLOADED
+
+
+async def test_when_the_claim_fails_those_who_joined_it_fly_without_it(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        scene.fails = True
+        ends = await scene.end(*scene.claims)
+        scene.go_on()
+
+        assert await asyncio.gather(*ends) == [Stage.DOWNLOADED] * 20
+        with pytest.raises(PandoraDbError):
+            await scene.task
+        assert scene.turns == 2
+
+
+async def test_a_transaction_takes_its_turn_before_who_comes_after_it(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        first, second, *_ = scene.claims
+        seen: list[int] = []
+
+        async def look() -> None:
+            async with scene.db.transaction() as tx:
+                seen[:] = [len(await tx.history(one.job_id)) for one in (first, second)]
+
+        before = await scene.end(first)
+        looking = asyncio.ensure_future(look())
+        await asyncio.sleep(0)
+        after = await scene.end(second)
+        scene.go_on()
+
+        await asyncio.gather(*before, looking, *after)
+        assert seen == [3, 2]
+        await scene.task

@@ -1,14 +1,16 @@
 """Group commit on SQLite (P9): what arrives while the thread is busy goes out together.
 
-A lane belongs to one connection. A flight is one hop into its thread with every call that waits. A
-caller's cancellation never reaches a flight: before it the call is withdrawn, afterwards it is
-completed. Transactions take the lane in turn with the flights, first come first served.
+A lane belongs to one connection. A flight is one hop into its thread with every call that waits; a
+long one takes along who comes while it works (`Gate`). A caller's cancellation never reaches a
+flight: before it the call is withdrawn, afterwards it is completed. Transactions take the lane in
+turn with the flights, first come first served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,17 +22,23 @@ from pandora_db.drivers.room import Room
 from pandora_db.drivers.sqlite.crowd import Call
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.hop import Begun, Hop
-from pandora_db.drivers.sqlite.work import Result
+from pandora_db.drivers.sqlite.work import More, Result
 from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
 T = TypeVar("T")
-Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun], list[Result]]
+Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun, More], list[Result]]
 _WORTH_IT = 16
 """Calls of one flight from which on handing over to its thread, some 0.1 ms, is worth it."""
 _LONG = 16
-"""Rows of an answer from which on the next flight goes before its caller: to look at a hundred
-claims takes the loop some 0.2 ms."""
+"""Jobs of a claim, or rows of an answer, from which on it is a long one. A claim of a hundred takes
+the thread 1 ms; to look at it takes the loop 0.3 ms, so the next flight goes before its caller."""
+
+
+def _is_long(call: Call) -> bool:
+    """Whether it takes as long as dozens of other writes: a claim of many."""
+    query, args = call
+    return query.name == "claim_jobs" and args["limit"] >= _LONG
 
 
 class _Waiting:
@@ -48,6 +56,40 @@ class _Waiting:
         self.future = future
         self.since = since
         self.first = first
+
+
+_Answer = tuple[_Waiting, Any]
+
+
+class Gate:
+    """Where calls still join a flight that is out, until its thread has done those before them.
+
+    Attributes:
+        boarded: those that joined it; once `close` was called, those that are done with it.
+    """
+
+    __slots__ = ("_lock", "_room", "boarded", "closed")
+
+    def __init__(self, room: int) -> None:
+        self.boarded: list[_Waiting] = []
+        self.closed = False
+        self._lock = allocate_lock()
+        self._room = room
+
+    def board(self, waiting: _Waiting) -> bool:
+        """Join, in the event loop; False when it is too late, or there is no room."""
+        with self._lock:
+            if self.closed or len(self.boarded) >= self._room:
+                return False
+            self.boarded.append(waiting)
+            return True
+
+    def close(self) -> Sequence[Call]:
+        """Let nobody else join, in the thread; what is to be done for those who have."""
+        with self._lock:
+            self.closed = True
+        self.boarded = [one for one in self.boarded if not one.future.done()]
+        return [one.call for one in self.boarded if one.call is not None]
 
 
 class Lane:
@@ -69,6 +111,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._busy = False  # a flight is out, or a transaction has the turn
+        self._gate: Gate | None = None  # of the flight that is out
         self._scheduled = False
         self._crowd = False
         self._patience: asyncio.TimerHandle | None = None
@@ -104,7 +147,7 @@ class Lane:
             await self._wait_for_room()
         now = self._loop.time()
         waiting = [_Waiting(call, self._loop.create_future(), now, first=True) for call in calls]
-        self._queue += waiting
+        self._queue += (one for one in waiting if not self._joins(one))
         self._start(many=True)
         return [one.future for one in waiting]
 
@@ -144,9 +187,17 @@ class Lane:
 
     def _enter(self, call: Call | None, *, first: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append(_Waiting(call, future, self._loop.time(), first=first))
-        self._start()
+        waiting = _Waiting(call, future, self._loop.time(), first=first)
+        if not self._joins(waiting):
+            self._queue.append(waiting)
+            self._start()
         return future
+
+    def _joins(self, waiting: _Waiting) -> bool:
+        """Whether it has joined the flight that is out, which nobody waits to follow."""
+        if self._gate is None or self._queue or waiting.call is None:
+            return False
+        return self._gate.board(waiting)
 
     def _start(self, *, many: bool = False) -> None:
         if not self._busy and not self._scheduled:
@@ -190,35 +241,54 @@ class Lane:
         self.turns += 1
         self._crowd = len(batch) > 1
         calls = [waiting.call for waiting in batch if waiting.call is not None]
+        is_long = any(map(_is_long, calls))
+        self._gate = Gate(self._settings.max_batch - len(batch)) if is_long else None
+        more = self._gate.close if self._gate else tuple
         alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
         self.hop.post(
-            lambda connection, begun: self._fly(connection, calls, begun),
-            lambda landed: self._land(batch, calls, landed, alarm),
-            hand_over=len(batch) >= _WORTH_IT,
+            lambda connection, begun: self._fly(connection, calls, begun, more),
+            lambda landed: self._land(batch, landed, alarm),
+            hand_over=is_long or len(batch) >= _WORTH_IT,
         )
 
     def _land(
         self,
         batch: list[_Waiting],
-        calls: Sequence[Call],
         landed: list[Result] | BaseException,
         alarm: asyncio.TimerHandle,
     ) -> None:
         alarm.cancel()
+        gate, self._gate = self._gate, None
+        if gate is not None and gate.closed:
+            batch = [*batch, *gate.boarded]
+        elif gate is not None:  # it came to nothing before it could take them along
+            self._queue.extendleft(reversed(gate.boarded))
         results: Sequence[Any] = landed if isinstance(landed, list) else [landed] * len(batch)
-        late: list[tuple[_Waiting, Any]] = []
-        for waiting, result in zip(batch, results, strict=True):
-            if isinstance(result, list) and len(result) >= _LONG:
-                late.append((waiting, result))
-            else:
-                self._answer(waiting, result)
-        # What those who were answered ask for next flies while the others look at what they got.
-        if soon := 0 < len(late) < len(batch):
-            self._release(calls, soon=True)
-        for waiting, result in late:
+        calls = [waiting.call for waiting in batch if waiting.call is not None]
+        now, later = self._in_turn(batch, results)
+        for waiting, result in now:
             self._answer(waiting, result)
-        if not soon:
-            self._release(calls)
+        self._release(calls, soon=bool(now and later))
+        for waiting, result in later:
+            self._answer(waiting, result)
+
+    def _in_turn(
+        self, batch: Sequence[_Waiting], results: Sequence[Any]
+    ) -> tuple[Sequence[_Answer], Sequence[_Answer]]:
+        """Who is answered before the next flight takes off, and who after it.
+
+        Before it those who look at their answer quickly: what they ask for next joins in. Where the
+        next flight is a long one nobody hurries: they look while it works, and join it still.
+        """
+        short: list[_Answer] = []
+        long: list[_Answer] = []
+        for waiting, result in zip(batch, results, strict=True):
+            has_much = isinstance(result, list) and len(result) >= _LONG
+            (long if has_much else short).append((waiting, result))
+        head = self._queue[0].call if self._queue else None
+        if head is not None and _is_long(head):
+            return (), [*short, *long]
+        return short, long
 
     def _answer(self, waiting: _Waiting, result: Result | BaseException) -> None:
         if waiting.future.done():

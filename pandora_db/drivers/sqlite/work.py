@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from typing import Any
@@ -29,6 +29,7 @@ from pandora_db.drivers.sqlite.rows import converters_of, is_read_later, meant
 from pandora_db.sqlfiles import Catalogue, Query
 
 Result = list[Any] | Exception
+More = Callable[[], Sequence[Call]]
 # sqlite3 raises the last three for a value that it cannot bind.
 REFUSED = (sqlite3.Error, ValueError, TypeError, OverflowError)
 # What one call of a crowd may have caused; 0 is a value that cannot be bound.
@@ -72,9 +73,10 @@ class Worker:
         return rows
 
     def read_all(
-        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun
+        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun, more: More
     ) -> list[Result]:
         """Independent reads in one hop."""
+        del more
         begun()
         with closing(plain_cursor(connection)) as cursor:
             found = self._find_crowd(cursor, calls)
@@ -102,9 +104,15 @@ class Worker:
         return {row[0]: [row] for row in rows}
 
     def write_all(
-        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun = lambda: None
+        self,
+        connection: sqlite3.Connection,
+        calls: Sequence[Call],
+        begun: Begun = lambda: None,
+        more: More = tuple,
     ) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
+
+        Before it `more` is asked for those that came meanwhile, which are done likewise.
 
         One caller's bad row must not fail the others, so after an error all is rolled back and
         done again with a savepoint around each. Savepoints from the start would cost the rule.
@@ -127,6 +135,10 @@ class Worker:
                 if self.rivals is not None:
                     self.rivals.look(connection)
                 results = self._run_all(connection, cursor, calls) if together else None
+                if results is not None and (late := more()):
+                    calls = [*calls, *late]
+                    others = self._try_together(connection, cursor, late)
+                    results = None if others is None else results + others
                 if results is None:  # each by itself, which tells whose it was
                     return self._commit_each(connection, cursor, calls)
                 cursor.execute("COMMIT")
@@ -168,6 +180,12 @@ class Worker:
         """All calls in the open transaction; None when one of them made it begin anew."""
         if len(calls) == 1:
             return [self.run(cursor, *calls[0], late=True)]
+        return self._try_together(connection, cursor, calls)
+
+    def _try_together(
+        self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, calls: Sequence[Call]
+    ) -> list[Result] | None:
+        """The same, where an error may be that of a single call."""
         try:
             return self._run_together(cursor, calls)
         except (*REFUSED, NotAlike) as error:
