@@ -57,13 +57,15 @@ async def test_the_next_flight_is_out_before_a_long_answer_is_looked_at(
         assert not held
 
 
+def refuse(*_: object) -> None:
+    """In the place of `Worker._commit_each`."""
+    raise AssertionError("each call was run by itself")
+
+
 @pytest.mark.parametrize("call", ["finish", "output", "move"])
 async def test_a_crowd_that_is_filled_up_is_done_by_one_statement(
     sqlite_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("each call was run by itself")
-
     monkeypatch.setattr(Worker, "_commit_each", refuse)
     async with JobDb.open(sqlite_path) as db:
         await db.init_schema()
@@ -155,6 +157,7 @@ async def claiming(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerato
 async def test_what_is_asked_for_while_many_are_claimed_is_committed_with_them(
     sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Worker, "_commit_each", refuse)
     async with claiming(sqlite_path, monkeypatch) as scene:
         ends = await scene.end(*scene.claims)
         scene.go_on()

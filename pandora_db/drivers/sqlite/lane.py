@@ -27,7 +27,7 @@ from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
 T = TypeVar("T")
-Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun, More], list[Result]]
+Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun, More | None], list[Result]]
 _WORTH_IT = 16
 """Calls of one flight from which on handing over to its thread, some 0.1 ms, is worth it."""
 _LONG = 16
@@ -58,7 +58,8 @@ class _Waiting:
         self.first = first
 
 
-_Answer = tuple[_Waiting, Any]
+_Outcome = Result | BaseException
+_Answer = tuple[_Waiting, _Outcome]
 
 
 class Gate:
@@ -243,7 +244,7 @@ class Lane:
         calls = [waiting.call for waiting in batch if waiting.call is not None]
         is_long = any(map(_is_long, calls))
         self._gate = Gate(self._settings.max_batch - len(batch)) if is_long else None
-        more = self._gate.close if self._gate else tuple
+        more = self._gate.close if self._gate else None
         alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
         self.hop.post(
             lambda connection, begun: self._fly(connection, calls, begun, more),
@@ -263,7 +264,8 @@ class Lane:
             batch = [*batch, *gate.boarded]
         elif gate is not None:  # it came to nothing before it could take them along
             self._queue.extendleft(reversed(gate.boarded))
-        results: Sequence[Any] = landed if isinstance(landed, list) else [landed] * len(batch)
+        results: Sequence[_Outcome]
+        results = landed if isinstance(landed, list) else [landed] * len(batch)
         calls = [waiting.call for waiting in batch if waiting.call is not None]
         now, later = self._in_turn(batch, results)
         for waiting, result in now:
@@ -273,7 +275,7 @@ class Lane:
             self._answer(waiting, result)
 
     def _in_turn(
-        self, batch: Sequence[_Waiting], results: Sequence[Any]
+        self, batch: Sequence[_Waiting], results: Sequence[_Outcome]
     ) -> tuple[Sequence[_Answer], Sequence[_Answer]]:
         """Who is answered before the next flight takes off, and who after it.
 
@@ -290,7 +292,7 @@ class Lane:
             return (), [*short, *long]
         return short, long
 
-    def _answer(self, waiting: _Waiting, result: Result | BaseException) -> None:
+    def _answer(self, waiting: _Waiting, result: _Outcome) -> None:
         if waiting.future.done():
             return
         if isinstance(result, list):

@@ -73,10 +73,9 @@ class Worker:
         return rows
 
     def read_all(
-        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun, more: More
+        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun, _: More | None
     ) -> list[Result]:
         """Independent reads in one hop."""
-        del more
         begun()
         with closing(plain_cursor(connection)) as cursor:
             found = self._find_crowd(cursor, calls)
@@ -108,7 +107,7 @@ class Worker:
         connection: sqlite3.Connection,
         calls: Sequence[Call],
         begun: Begun = lambda: None,
-        more: More = tuple,
+        more: More | None = None,
     ) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
 
@@ -120,7 +119,7 @@ class Worker:
         """
         # A cursor that an error keeps alive would keep the file open beyond close().
         with closing(plain_cursor(connection)) as cursor:
-            if len(calls) > 1 and not self._ready:
+            if not self._ready and (len(calls) > 1 or more is not None):
                 make_crowds(cursor, self._queries)  # in no transaction: it may be rolled back
                 self._ready = True
             together = True
@@ -135,7 +134,7 @@ class Worker:
                 if self.rivals is not None:
                     self.rivals.look(connection)
                 results = self._run_all(connection, cursor, calls) if together else None
-                if results is not None and (late := more()):
+                if results is not None and more is not None and (late := more()):
                     calls = [*calls, *late]
                     others = self._try_together(connection, cursor, late)
                     results = None if others is None else results + others
