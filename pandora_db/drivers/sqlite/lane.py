@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from _thread import allocate_lock
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from pandora_db.drivers.base import Row
 from pandora_db.drivers.room import Room
 from pandora_db.drivers.sqlite.crowd import Call
 from pandora_db.drivers.sqlite.errors import translate
+from pandora_db.drivers.sqlite.gate import Gate, Waiting
 from pandora_db.drivers.sqlite.hop import Begun, Hop
 from pandora_db.drivers.sqlite.work import More, Result
 from pandora_db.errors import PandoraDbError, PoolTimeout
@@ -41,56 +41,8 @@ def _is_long(call: Call) -> bool:
     return query.name == "claim_jobs" and args["limit"] >= _LONG
 
 
-class _Waiting:
-    """A call in the queue, or a transaction that wants its turn (`call` is None).
-
-    `first` says that its first row is the answer, and None where there is none.
-    """
-
-    __slots__ = ("call", "first", "future", "since")
-
-    def __init__(
-        self, call: Call | None, future: asyncio.Future[Any], since: float, *, first: bool = False
-    ) -> None:
-        self.call = call
-        self.future = future
-        self.since = since
-        self.first = first
-
-
 _Outcome = Result | BaseException
-_Answer = tuple[_Waiting, _Outcome]
-
-
-class Gate:
-    """Where calls still join a flight that is out, until its thread has done those before them.
-
-    Attributes:
-        boarded: those that joined it; once `close` was called, those that are done with it.
-    """
-
-    __slots__ = ("_lock", "_room", "boarded", "closed")
-
-    def __init__(self, room: int) -> None:
-        self.boarded: list[_Waiting] = []
-        self.closed = False
-        self._lock = allocate_lock()
-        self._room = room
-
-    def board(self, waiting: _Waiting) -> bool:
-        """Join, in the event loop; False when it is too late, or there is no room."""
-        with self._lock:
-            if self.closed or len(self.boarded) >= self._room:
-                return False
-            self.boarded.append(waiting)
-            return True
-
-    def close(self) -> Sequence[Call]:
-        """Let nobody else join, in the thread; what is to be done for those who have."""
-        with self._lock:
-            self.closed = True
-        self.boarded = [one for one in self.boarded if not one.future.done()]
-        return [one.call for one in self.boarded if one.call is not None]
+_Answer = tuple[Waiting, _Outcome]
 
 
 class Lane:
@@ -110,7 +62,7 @@ class Lane:
         self._settings = settings
         self._path = path
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         self._busy = False  # a flight is out, or a transaction has the turn
         self._gate: Gate | None = None  # of the flight that is out
         self._scheduled = False
@@ -147,7 +99,7 @@ class Lane:
         if not self._room.is_free:
             await self._wait_for_room()
         now = self._loop.time()
-        waiting = [_Waiting(call, self._loop.create_future(), now, first=True) for call in calls]
+        waiting = [Waiting(call, self._loop.create_future(), now, first=True) for call in calls]
         self._queue += (one for one in waiting if not self._joins(one))
         self._start(many=True)
         return [one.future for one in waiting]
@@ -188,13 +140,13 @@ class Lane:
 
     def _enter(self, call: Call | None, *, first: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        waiting = _Waiting(call, future, self._loop.time(), first=first)
+        waiting = Waiting(call, future, self._loop.time(), first=first)
         if not self._joins(waiting):
             self._queue.append(waiting)
             self._start()
         return future
 
-    def _joins(self, waiting: _Waiting) -> bool:
+    def _joins(self, waiting: Waiting) -> bool:
         """Whether it has joined the flight that is out, which nobody waits to follow."""
         if self._gate is None or self._queue or waiting.call is None:
             return False
@@ -217,7 +169,7 @@ class Lane:
 
     def _next(self) -> None:
         self._scheduled = False
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         while self._queue and len(batch) < self._settings.max_batch:
             head = self._queue[0]
             if head.call is None and batch:
@@ -237,7 +189,7 @@ class Lane:
         elif not self._busy:
             self._quiet.set()
 
-    def _take_off(self, batch: list[_Waiting]) -> None:
+    def _take_off(self, batch: list[Waiting]) -> None:
         self._busy = True
         self.turns += 1
         self._crowd = len(batch) > 1
@@ -254,7 +206,7 @@ class Lane:
 
     def _land(
         self,
-        batch: list[_Waiting],
+        batch: list[Waiting],
         landed: list[Result] | BaseException,
         alarm: asyncio.TimerHandle,
     ) -> None:
@@ -275,7 +227,7 @@ class Lane:
             self._answer(waiting, result)
 
     def _in_turn(
-        self, batch: Sequence[_Waiting], results: Sequence[_Outcome]
+        self, batch: Sequence[Waiting], results: Sequence[_Outcome]
     ) -> tuple[Sequence[_Answer], Sequence[_Answer]]:
         """Who is answered before the next flight takes off, and who after it.
 
@@ -292,7 +244,7 @@ class Lane:
             return (), [*short, *long]
         return short, long
 
-    def _answer(self, waiting: _Waiting, result: _Outcome) -> None:
+    def _answer(self, waiting: Waiting, result: _Outcome) -> None:
         if waiting.future.done():
             return
         if isinstance(result, list):
