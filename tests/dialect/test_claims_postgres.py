@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 
 from pandora_db import Claim, JobDb, Limits, Stage
 from pandora_db.db import internals
+from pandora_db.drivers.postgres.lane import Lane
 from pandora_db.testing import make_job
 from tests.support.databases import PostgresDatabases
 from tests.support.waiting import wait_until
@@ -138,32 +142,59 @@ async def test_a_single_statement_is_read_committed_too(url: str) -> None:
         assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
 
 
-async def test_a_full_flight_of_ends_does_not_wait_for_the_one_before_it(url: str) -> None:
+@pytest.mark.parametrize(("under_way", "few"), [(60, 55), (30, 40)])
+async def test_as_many_ends_as_are_under_way_do_not_wait_for_those(
+    url: str, under_way: int, few: int
+) -> None:
+    """(60, 55): fewer than are under way. (30, 40): fewer than are worth it."""
     async with JobDb.open(url, sweep=None) as db:
         await db.insert_jobs(make_job() for _ in range(200))
-        claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=200)
+        claims = iter(await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=200))
 
-        def end(some: list[Claim]) -> asyncio.Future[list[Stage]]:
-            return asyncio.gather(*(db.finish_job(one, Stage.DOWNLOADED) for one in some))
+        def end(count: int, *others: Claim) -> asyncio.Future[list[Stage]]:
+            chosen = [*others, *islice(claims, count)]
+            return asyncio.gather(*(db.finish_job(one, Stage.DOWNLOADED) for one in chosen))
 
-        await end(claims[:10])  # from now on they come as a crowd
-        held = await asyncio.to_thread(lock_row, url, claims[10].job_id)
+        await end(10)  # from now on they come as a crowd
+        locked = next(claims)
+        held = await asyncio.to_thread(lock_row, url, locked.job_id)
         try:
-            first = end(claims[10:70])
+            first = end(under_way - 1, locked)
             await asyncio.sleep(0.2)
-            few = end(claims[70:90])
+            waiting = end(few)
             await asyncio.sleep(0.2)
-            assert not few.done()  # they wait for the first flight: they would split the crowd
-            second = end(claims[90:200])
+            assert not waiting.done()
 
+            more = end(60)
             async with asyncio.timeout(10):
-                await few
-                await second
+                await asyncio.gather(waiting, more)
             assert not first.done()
         finally:
             await asyncio.to_thread(held.close)
 
         assert set(await first) == {Stage.DOWNLOADED}
+
+
+async def test_calls_of_one_job_start_no_flight_for_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards: list[int] = []
+    board = Lane._board
+
+    def boarding(lane: Lane) -> Any:
+        batch = board(lane)
+        boards.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(Lane, "_board", boarding)
+    async with JobDb.open(url, sweep=None) as db:
+        job_id = await db.insert_job(make_job())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(300):
+                group.create_task(db.update_stage(job_id, Stage.DOWNLOADING))
+                await asyncio.sleep(0)
+
+    assert boards.count(0) <= 10, boards  # once for each flight at most, while 50 came
 
 
 def lock_row(url: str, job_id: int) -> psycopg.Connection:

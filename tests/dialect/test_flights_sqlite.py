@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pandora_db import Claim, Duplicate, JobDb, LeaseLost, PandoraDbError, Stage
+from pandora_db import Claim, Finish, JobDb, LeaseLost, PandoraDbError, PoolTimeout, Stage
 from pandora_db.drivers.sqlite.work import Worker
 from pandora_db.testing import make_job
 
@@ -86,9 +88,10 @@ class Claiming:
     """A claim of 20 jobs that is under way until `go_on` is called, beside jobs to be ended.
 
     Attributes:
+        db: the handle.
         claims: 20 of an earlier call.
         task: the claim.
-        turns: how many flights there were since it began.
+        turns: flights and transactions since, its own included.
         fails: whether its first statement is to fail.
     """
 
@@ -108,15 +111,14 @@ class Claiming:
     def turns(self) -> int:
         return self._lane.turns - self._before
 
-    def meet(self) -> None:
-        """In the thread, before its first statement."""
+    def hold(self) -> None:
+        """In the thread, once it has the write lock."""
         self._at_work.set()
         assert self._may_go_on.wait(10)
         if self.fails:
-            self.fails = False
             raise sqlite3.OperationalError("disk I/O error")
 
-    async def begun(self) -> None:
+    async def wait_until_held(self) -> None:
         assert await asyncio.to_thread(self._at_work.wait, 10)
 
     def go_on(self) -> None:
@@ -132,22 +134,28 @@ class Claiming:
 
 
 @asynccontextmanager
-async def claiming(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Claiming, None]:
-    async with JobDb.open(path, sweep=None) as db:
+async def claiming(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, jobs: int = 40, **settings: Any
+) -> AsyncGenerator[Claiming, None]:
+    async with JobDb.open(path, sweep=None, **settings) as db:
         await db.init_schema()
-        await db.insert_jobs(make_job() for _ in range(40))
-        await db.insert_job(make_job(external_id="taken", priority=-1))
+        with closing(sqlite3.connect(path)) as raw:
+            raw.execute(
+                "CREATE TRIGGER theirs BEFORE INSERT ON jobs WHEN NEW.author = 'unwanted' "
+                "BEGIN SELECT RAISE(ABORT, 'not here'); END"
+            )
+        await db.insert_jobs(make_job() for _ in range(jobs))
         claims = await db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=20)
         scene = Claiming(db, claims)
         run_all = Worker._run_all
 
         def run(*args: Any) -> Any:
             monkeypatch.setattr(Worker, "_run_all", run_all)
-            scene.meet()
+            scene.hold()
             return run_all(*args)
 
         monkeypatch.setattr(Worker, "_run_all", run)
-        await scene.begun()
+        await scene.wait_until_held()
         try:
             yield scene
         finally:
@@ -192,11 +200,11 @@ async def test_one_that_joins_alone_and_is_refused_costs_the_claim_nothing(
     sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with claiming(sqlite_path, monkeypatch) as scene:
-        inserting = asyncio.ensure_future(scene.db.insert_job(make_job(external_id="taken")))
+        inserting = asyncio.ensure_future(scene.db.insert_job(make_job(author="unwanted")))
         await asyncio.sleep(0)
         scene.go_on()
 
-        with pytest.raises(Duplicate):
+        with pytest.raises(PandoraDbError, match="not here"):
             await inserting
         assert len(await scene.task) == 20
         assert scene.turns == 1
@@ -209,11 +217,11 @@ async def test_who_leaves_before_the_thread_came_to_it_is_withdrawn(
         gone, *others = scene.claims
         ends = await scene.end(gone, *others)
         ends[0].cancel()
-        await asyncio.sleep(0)
         scene.go_on()
 
         assert await asyncio.gather(*ends[1:]) == [Stage.DOWNLOADED] * 19
         await scene.task
+        assert scene.turns == 1
         assert len(await scene.db.history(gone.job_id)) == 2
         assert await scene.db.finish_job(gone, Stage.DOWNLOADED) == Stage.DOWNLOADED
 
@@ -252,3 +260,135 @@ async def test_a_transaction_takes_its_turn_before_who_comes_after_it(
         await asyncio.gather(*before, looking, *after)
         assert seen == [3, 2]
         await scene.task
+
+
+async def test_those_of_a_claim_that_failed_go_before_a_transaction_behind_them(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        seen: list[int] = []
+
+        async def look() -> None:
+            async with scene.db.transaction() as tx:
+                seen[:] = [len(await tx.history(one.job_id)) for one in scene.claims]
+
+        scene.fails = True
+        ends = await scene.end(*scene.claims)
+        looking = asyncio.ensure_future(look())
+        await asyncio.sleep(0)
+        scene.go_on()
+
+        await asyncio.gather(*ends, looking)
+        assert seen == [3] * 20
+        with pytest.raises(PandoraDbError):
+            await scene.task
+
+
+async def test_many_ends_of_one_call_join_a_claim_too(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        ending = asyncio.ensure_future(
+            scene.db.finish_jobs([Finish(one, Stage.DOWNLOADED) for one in scene.claims])
+        )
+        await asyncio.sleep(0)
+        scene.go_on()
+
+        assert await ending == [Stage.DOWNLOADED] * 20
+        await scene.task
+        assert scene.turns == 1
+
+
+async def test_who_finds_no_room_in_max_batch_flies_next(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch, max_batch=11) as scene:
+        ends = await scene.end(*scene.claims)
+        scene.go_on()
+
+        assert await asyncio.gather(*ends) == [Stage.DOWNLOADED] * 20
+        await scene.task
+        assert scene.turns == 2
+
+
+async def test_those_who_joined_a_claim_are_gathered_again(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch, jobs=30) as scene:  # 10 are left to claim
+        first, second = scene.claims[:10], scene.claims[10:]
+
+        async def work(*claims: Claim) -> None:
+            for claim in claims:
+                await scene.db.finish_job(claim, Stage.DOWNLOADED)
+
+        working = [asyncio.ensure_future(work(*pair)) for pair in zip(first, second, strict=True)]
+        await asyncio.sleep(0)
+        scene.go_on()
+
+        await asyncio.gather(*working)
+        assert len(await scene.task) == 10
+        assert scene.turns == 2
+
+
+async def test_nobody_joins_a_claim_that_waits_for_another_process(sqlite_path: Path) -> None:
+    async with JobDb.open(sqlite_path, sweep=None, lock_timeout=2, acquire_timeout=0.3) as db:
+        await db.init_schema()
+        await db.insert_jobs(make_job() for _ in range(20))
+        with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as raw:
+            raw.execute("BEGIN IMMEDIATE")
+            taking = asyncio.ensure_future(
+                db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=20)
+            )
+            await asyncio.sleep(0.05)
+            with pytest.raises(PoolTimeout):
+                await db.insert_job(make_job())
+            raw.execute("COMMIT")
+        assert len(await taking) == 20
+
+
+async def test_who_waits_for_room_is_not_forgotten_when_others_join_a_claim(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JobDb.open(sqlite_path, sweep=None, max_pending=5, acquire_timeout=5) as db:
+        await db.init_schema()
+        run_all = Worker._run_all
+
+        def slowly(*args: Any) -> Any:
+            time.sleep(0.05)
+            return run_all(*args)
+
+        monkeypatch.setattr(Worker, "_run_all", slowly)
+        outside = contextvars.copy_context()
+        begin = asyncio.get_running_loop().create_task
+        async with db.transaction():
+            claim = db.claim_jobs(Stage.QUEUED, into=Stage.DOWNLOADING, limit=20)
+            taking = begin(claim, context=outside)
+            await asyncio.sleep(0.01)
+            inserting = [begin(db.insert_job(make_job()), context=outside) for _ in range(20)]
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(3):
+            await asyncio.gather(taking, *inserting)
+
+
+async def test_who_joined_a_claim_and_leaves_during_the_commit_is_completed(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claiming(sqlite_path, monkeypatch) as scene:
+        taken, may_go_on = threading.Event(), threading.Event()
+        try_together = Worker._try_together
+
+        def wait(*args: Any) -> Any:
+            taken.set()
+            assert may_go_on.wait(10)
+            return try_together(*args)
+
+        monkeypatch.setattr(Worker, "_try_together", wait)
+        ends = await scene.end(*scene.claims)
+        scene.go_on()
+        assert await asyncio.to_thread(taken.wait, 10)
+        ends[0].cancel()
+        may_go_on.set()
+
+        await asyncio.gather(*ends[1:])
+        await scene.task
+        assert len(await scene.db.history(scene.claims[0].job_id)) == 3

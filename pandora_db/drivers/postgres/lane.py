@@ -3,7 +3,7 @@
 A lane belongs to one query, whose parameters are arrays with an element per call; what all calls
 share may be sent once (`Alike`). A lone caller runs its own statement in its own task and waits for
 nobody; a crowd is flushed by tasks of the lane, which no caller's cancellation reaches, in up to
-three statements side by side, a second one as soon as it would be as large as the first. Two calls
+three statements side by side; beside one that is out, another starts once as many wait. Two calls
 of one key are never under way at once, and rows are locked in the order of their keys.
 """
 
@@ -38,7 +38,8 @@ log = logging.getLogger("pandora_db")
 # server share.
 _FLIGHTS = 3
 _WORTH_A_FLIGHT = 20
-# So many calls go at once, behind as many that are under way: with fewer, a crowd would stay split.
+# A second flight goes beside a first once as many wait as that one has, and so many at least:
+# smaller halves would not come together again.
 _WORTH_A_SECOND = 50
 # Where others keep the server busy too (claims beside the ends of claims, say), one large flight
 # gets 1.1 times as much done as several small ones. They count as busy for so many flights.
@@ -89,6 +90,7 @@ class Lane:
         self._back = asyncio.Event()
         self._crowd = False
         self._under_way = 0  # calls of its flights
+        self._stuck = False  # all that wait have keys that are under way
         self._taken = 0  # connections, by this lane
         self._taken_by_others = 0
         self._company = 0
@@ -191,13 +193,14 @@ class Lane:
         return call.future
 
     def _start(self) -> None:
-        if not self._alone and (not self._flights or self._another_is_full()):
+        if not self._alone and (not self._flights or self._is_worth_a_second()):
             self._take_off()
 
-    def _another_is_full(self) -> bool:
-        """Whether as many wait as are under way: waiting for them would make no larger flight."""
-        enough = len(self._queue) >= max(self._under_way, _WORTH_A_SECOND)
-        return enough and self._under_way > 0 and len(self._flights) == 1 and self._pool.spare
+    def _is_worth_a_second(self) -> bool:
+        """Whether as many wait as are under way: half are gathered while the others are written."""
+        if len(self._flights) != 1 or not self._under_way or self._stuck:
+            return False  # none, several, one that boards next, or one that has all their keys
+        return len(self._queue) >= max(self._under_way, _WORTH_A_SECOND) and self._pool.spare
 
     def _take_off(self) -> None:
         flight = self._loop.create_task(self._fly())
@@ -210,6 +213,7 @@ class Lane:
             while self._queue:
                 batch = self._board()
                 if not batch and len(self._flights) > 1:
+                    self._stuck = True
                     break  # what is left waits for the keys of another flight, which goes on
                 self._crowd = len(batch) > 1
                 self._under_way += len(batch)
@@ -217,6 +221,7 @@ class Lane:
                     outcomes = await self._flush(batch) if batch else ()
                 finally:
                     self._under_way -= len(batch)
+                    self._stuck = False
                     self._keys.difference_update(call.key for call in batch)
                 for call, outcome in zip(batch, outcomes, strict=True):
                     if call.future.done():

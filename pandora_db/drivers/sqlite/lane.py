@@ -1,9 +1,9 @@
 """Group commit on SQLite (P9): what arrives while the thread is busy goes out together.
 
 A lane belongs to one connection. A flight is one hop into its thread with every call that waits; a
-long one takes along who comes while it works (`Gate`). A caller's cancellation never reaches a
-flight: before it the call is withdrawn, afterwards it is completed. Transactions take the lane in
-turn with the flights, first come first served.
+long one takes along who comes while it works (`Gate`). A caller's cancellation never reaches the
+thread: a call that was not handed to it yet is withdrawn, any other is completed. Transactions take
+the lane in turn with the flights, first come first served.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from pandora_db.drivers.sqlite.crowd import Call
 from pandora_db.drivers.sqlite.errors import translate
 from pandora_db.drivers.sqlite.gate import Gate, Waiting
 from pandora_db.drivers.sqlite.hop import Begun, Hop
-from pandora_db.drivers.sqlite.work import More, Result
+from pandora_db.drivers.sqlite.work import Result
 from pandora_db.errors import PandoraDbError, PoolTimeout
 from pandora_db.sqlfiles import Query
 
 T = TypeVar("T")
-Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun, More | None], list[Result]]
+Flight = Callable[[sqlite3.Connection, Sequence[Call], Begun, Gate | None], list[Result]]
+_Outcome = Result | BaseException
+_Answer = tuple[Waiting, _Outcome]
 _WORTH_IT = 16
 """Calls of one flight from which on handing over to its thread, some 0.1 ms, is worth it."""
 _LONG = 16
@@ -39,10 +41,6 @@ def _is_long(call: Call) -> bool:
     """Whether it takes as long as dozens of other writes: a claim of many."""
     query, args = call
     return query.name == "claim_jobs" and args["limit"] >= _LONG
-
-
-_Outcome = Result | BaseException
-_Answer = tuple[Waiting, _Outcome]
 
 
 class Lane:
@@ -100,7 +98,9 @@ class Lane:
             await self._wait_for_room()
         now = self._loop.time()
         waiting = [Waiting(call, self._loop.create_future(), now, first=True) for call in calls]
-        self._queue += (one for one in waiting if not self._joins(one))
+        for one in waiting:
+            if not self._try_join(one):
+                self._queue.append(one)
         self._start(many=True)
         return [one.future for one in waiting]
 
@@ -141,13 +141,13 @@ class Lane:
     def _enter(self, call: Call | None, *, first: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         waiting = Waiting(call, future, self._loop.time(), first=first)
-        if not self._joins(waiting):
+        if not self._try_join(waiting):
             self._queue.append(waiting)
             self._start()
         return future
 
-    def _joins(self, waiting: Waiting) -> bool:
-        """Whether it has joined the flight that is out, which nobody waits to follow."""
+    def _try_join(self, waiting: Waiting) -> bool:
+        """Join the flight that is out, in time and with nobody queued before; whether it has."""
         if self._gate is None or self._queue or waiting.call is None:
             return False
         return self._gate.board(waiting)
@@ -195,11 +195,10 @@ class Lane:
         self._crowd = len(batch) > 1
         calls = [waiting.call for waiting in batch if waiting.call is not None]
         is_long = any(map(_is_long, calls))
-        self._gate = Gate(self._settings.max_batch - len(batch)) if is_long else None
-        more = self._gate.close if self._gate else None
+        gate = self._gate = Gate(self._settings.max_batch - len(batch)) if is_long else None
         alarm = self._loop.call_later(self._settings.statement_timeout, self.hop.interrupt)
         self.hop.post(
-            lambda connection, begun: self._fly(connection, calls, begun, more),
+            lambda connection, begun: self._fly(connection, calls, begun, gate),
             lambda landed: self._land(batch, landed, alarm),
             hand_over=is_long or len(batch) >= _WORTH_IT,
         )
@@ -214,33 +213,34 @@ class Lane:
         gate, self._gate = self._gate, None
         if gate is not None and gate.closed:
             batch = [*batch, *gate.boarded]
-        elif gate is not None:  # it came to nothing before it could take them along
+            self._crowd = len(batch) > 1  # what they ask for next is gathered again
+        elif gate is not None:  # it failed, or each was done by itself: they were not asked for
             self._queue.extendleft(reversed(gate.boarded))
         results: Sequence[_Outcome]
         results = landed if isinstance(landed, list) else [landed] * len(batch)
         calls = [waiting.call for waiting in batch if waiting.call is not None]
-        now, later = self._in_turn(batch, results)
-        for waiting, result in now:
+        before, after = self._around_take_off(batch, results)
+        for waiting, result in before:
             self._answer(waiting, result)
-        self._release(calls, soon=bool(now and later))
-        for waiting, result in later:
+        self._release(calls, soon=bool(before and after))
+        for waiting, result in after:
             self._answer(waiting, result)
 
-    def _in_turn(
+    def _around_take_off(
         self, batch: Sequence[Waiting], results: Sequence[_Outcome]
     ) -> tuple[Sequence[_Answer], Sequence[_Answer]]:
         """Who is answered before the next flight takes off, and who after it.
 
-        Before it those who look at their answer quickly: what they ask for next joins in. Where the
-        next flight is a long one nobody hurries: they look while it works, and join it still.
+        Before it short answers: what their callers ask for next is in it. After it long ones, and
+        all of them where a claim of many is next: what is asked for then joins it.
         """
         short: list[_Answer] = []
         long: list[_Answer] = []
         for waiting, result in zip(batch, results, strict=True):
             has_much = isinstance(result, list) and len(result) >= _LONG
             (long if has_much else short).append((waiting, result))
-        head = self._queue[0].call if self._queue else None
-        if head is not None and _is_long(head):
+        head = self._queue[0] if self._queue else None
+        if head is not None and head.call is not None and _is_long(head.call):
             return (), [*short, *long]
         return short, long
 
@@ -264,6 +264,7 @@ class Lane:
         if self._queue or soon:
             self._schedule()
         else:
+            self._room.wake()  # what joined the flight left the queue as empty as it was
             self._quiet.set()
 
     def _expire(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from typing import Any
@@ -22,6 +22,7 @@ from pandora_db.drivers.sqlite.crowd import (
     wanted_ids,
     write_crowd,
 )
+from pandora_db.drivers.sqlite.gate import Gate
 from pandora_db.drivers.sqlite.hop import Begun
 from pandora_db.drivers.sqlite.many_rows import write_rows
 from pandora_db.drivers.sqlite.rivals import Rivals
@@ -29,7 +30,6 @@ from pandora_db.drivers.sqlite.rows import converters_of, is_read_later, meant
 from pandora_db.sqlfiles import Catalogue, Query
 
 Result = list[Any] | Exception
-More = Callable[[], Sequence[Call]]
 # sqlite3 raises the last three for a value that it cannot bind.
 REFUSED = (sqlite3.Error, ValueError, TypeError, OverflowError)
 # What one call of a crowd may have caused; 0 is a value that cannot be bound.
@@ -73,7 +73,7 @@ class Worker:
         return rows
 
     def read_all(
-        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun, _: More | None
+        self, connection: sqlite3.Connection, calls: Sequence[Call], begun: Begun, _: Gate | None
     ) -> list[Result]:
         """Independent reads in one hop."""
         begun()
@@ -107,11 +107,11 @@ class Worker:
         connection: sqlite3.Connection,
         calls: Sequence[Call],
         begun: Begun = lambda: None,
-        more: More | None = None,
+        gate: Gate | None = None,
     ) -> list[Result]:
         """Independent writes in one transaction; a failing COMMIT fails them all.
 
-        Before it `more` is asked for those that came meanwhile, which are done likewise.
+        Unless each must be run by itself, who joined meanwhile is done before the COMMIT too.
 
         One caller's bad row must not fail the others, so after an error all is rolled back and
         done again with a savepoint around each. Savepoints from the start would cost the rule.
@@ -119,7 +119,7 @@ class Worker:
         """
         # A cursor that an error keeps alive would keep the file open beyond close().
         with closing(plain_cursor(connection)) as cursor:
-            if not self._ready and (len(calls) > 1 or more is not None):
+            if not self._ready and (len(calls) > 1 or gate is not None):
                 make_crowds(cursor, self._queries)  # in no transaction: it may be rolled back
                 self._ready = True
             together = True
@@ -129,12 +129,14 @@ class Worker:
             except NotAlike:
                 together = False  # it would meet the same again
             cursor.execute("BEGIN IMMEDIATE")
+            if gate is not None:
+                gate.open()
             begun()
             try:
                 if self.rivals is not None:
                     self.rivals.look(connection)
                 results = self._run_all(connection, cursor, calls) if together else None
-                if results is not None and more is not None and (late := more()):
+                if results is not None and gate is not None and (late := gate.close()):
                     calls = [*calls, *late]
                     others = self._try_together(connection, cursor, late)
                     results = None if others is None else results + others
