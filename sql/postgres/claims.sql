@@ -120,7 +120,7 @@ moved AS (
     WHERE job.job_id = op.job_id AND job.lease_token = op.token
     RETURNING op.n, job.job_id, job.event_seq, job.ready,
               op.attempt, op.worked, op.owner, op.detail, op.operation_id,
-              CASE WHEN job.ready = op.cancelled THEN 2 ELSE op.drop END AS drop,
+              CASE WHEN NOT job.has_checkpoints THEN 0 WHEN job.ready = op.cancelled THEN 2 ELSE op.drop END AS drop,
               CASE WHEN job.ready = op.cancelled THEN {CANCELLED} ELSE op.kind END AS kind
 ), recorded AS (
     INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, owner, operation_id, detail)

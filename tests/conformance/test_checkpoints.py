@@ -148,6 +148,14 @@ async def test_of_a_large_state_only_what_changed_is_written(db: JobDb, raw: Raw
     assert await db.load_checkpoint(claim) == {"small": 3}
 
 
+async def test_a_checkpoint_is_no_change_of_the_job(db: JobDb) -> None:
+    claim = await claimed(db)
+    before = await db.get_job(claim.job_id), await db.history(claim.job_id)
+    for number in range(2):
+        await db.save_checkpoint(claim, {"n": number})
+    assert (await db.get_job(claim.job_id), await db.history(claim.job_id)) == before
+
+
 async def test_checkpoints_go_when_their_stage_is_finished(db: JobDb, raw: Raw) -> None:
     claim = await claimed(db)
     await db.save_checkpoint(claim, {"n": 1})

@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS {schema}.jobs (
     archived      BOOLEAN DEFAULT FALSE
 );
 
--- Existing rows keep event_seq 0: nobody recorded how they came.
+-- Existing rows keep event_seq 0: nobody recorded how they came. `has_checkpoints` is set by the first and
+-- never taken back: to look for some was a twelfth of what the end of a claim costs the server.
 ALTER TABLE {schema}.jobs
     ADD COLUMN author_id       BIGINT,
     ADD COLUMN guild_id        BIGINT,
@@ -47,7 +48,8 @@ ALTER TABLE {schema}.jobs
     ADD COLUMN lease_token     BIGINT,
     ADD COLUMN lease_owner     TEXT,
     ADD COLUMN lease_until     TIMESTAMPTZ,
-    ADD COLUMN event_seq       INTEGER NOT NULL DEFAULT 0;
+    ADD COLUMN event_seq       INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN has_checkpoints BOOLEAN NOT NULL DEFAULT FALSE;
 
 -- A foreign INSERT leaves event_seq out: its event, written by a trigger, is number 1.
 ALTER TABLE {schema}.jobs ALTER COLUMN event_seq SET DEFAULT 1;
@@ -197,7 +199,8 @@ CREATE TRIGGER jobs_record_insert AFTER INSERT ON {schema}.jobs FOR EACH ROW
     WHEN (NEW.updated_at IS NULL)
     EXECUTE FUNCTION {schema}.jobs_record_insert();
 
--- One trigger for both, since each costs our own updates a look at its WHEN. The heartbeat is no change.
+-- One trigger for both, since each costs our own updates a look at its WHEN. Neither the heartbeat nor a
+-- checkpoint is a change.
 CREATE FUNCTION {schema}.jobs_record_update() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -226,7 +229,8 @@ CREATE TRIGGER jobs_record_update BEFORE UPDATE ON {schema}.jobs FOR EACH ROW
                OR NEW.archived IS DISTINCT FROM OLD.archived
                OR NEW.hold IS DISTINCT FROM OLD.hold
                OR NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
-                  AND NEW.lease_until IS NOT DISTINCT FROM OLD.lease_until))
+                  AND NEW.lease_until IS NOT DISTINCT FROM OLD.lease_until
+                  AND NEW.has_checkpoints = OLD.has_checkpoints))
     EXECUTE FUNCTION {schema}.jobs_record_update();
 
 -- The lists follow every program. What a trigger is told of a row may be older than the row, which somebody
