@@ -54,7 +54,7 @@ async def run(options: Options) -> int:
         with choose_screen(json=options.json) as screen:
             if health.dialect == "sqlite" and health.warnings:
                 version = f"SQLite {health.server_version}"
-                screen.note(f"several processes on {version}: fine for a demo, see docs/connect.md")
+                screen.note(f"several processes on {version}: for a demo only, see docs/connect.md")
             follower = Follower(db, screen, names)
             work = asyncio.create_task(_work(options, db, screen, follower, names))
             with _signals(work.cancel) as received:

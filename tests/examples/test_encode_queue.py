@@ -48,7 +48,7 @@ def test_first_run_takes_every_job_to_its_end(material: Path, first: dict[str, A
     }
     assert not list((material / "jobs").glob("*/*.mp4"))
     assert children_of(material) == []
-    told = f"several processes on SQLite {sqlite3.sqlite_version}: fine for a demo" in first["said"]
+    told = f"several processes on SQLite {sqlite3.sqlite_version}: for a demo only" in first["said"]
     assert told is wal_reset_race(sqlite3.sqlite_version_info)
 
 
