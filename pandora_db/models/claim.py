@@ -123,7 +123,7 @@ class Claim:
     ) -> None:
         body, self._body = self._body, None
         if self._lost is None or body is None:
-            if error is None and not self._ended and self._is_open:
+            if error is None and self._is_open:
                 log.warning(
                     "the block of the claim on job %d was left, and the claim has not ended: its "
                     "lease is renewed for as long as the claim is kept; finish, fail, snooze or "

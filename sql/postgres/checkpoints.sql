@@ -16,10 +16,11 @@ WITH op AS (
         :job_id::bigint[], :token::bigint[], :stage::smallint[], :seq::integer[], :data::bytea[], :oldest::integer[]
     ) WITH ORDINALITY AS op (job_id, token, stage, seq, data, oldest, n)
 ), held AS MATERIALIZED (
-    SELECT op.*, job.has_checkpoints FROM op JOIN {schema}.jobs AS job ON job.job_id = op.job_id AND job.lease_token = op.token
+    SELECT op.*, job.has_checkpoints
+    FROM op JOIN {schema}.jobs AS job ON job.job_id = op.job_id AND job.lease_token = op.token
     ORDER BY op.job_id
     FOR NO KEY UPDATE OF job
-), told AS (
+), flagged AS (
     UPDATE {schema}.jobs AS job SET has_checkpoints = TRUE FROM held
     WHERE job.job_id = held.job_id AND NOT held.has_checkpoints
 ), saved AS (

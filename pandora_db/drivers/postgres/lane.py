@@ -193,16 +193,13 @@ class Lane:
         return call.future
 
     def _start(self) -> None:
-        if not self._flights:
-            if not self._alone:
-                self._take_off()
-        elif self._under_way and self._is_worth_a_second():  # else it boards next
+        if not self._alone and (not self._flights or self._is_worth_a_second()):
             self._take_off()
 
     def _is_worth_a_second(self) -> bool:
         """Whether as many wait as are under way: half are gathered while the others are written."""
-        if len(self._flights) > 1 or self._stuck:  # by the keys of the one that is out
-            return False
+        if len(self._flights) != 1 or not self._under_way or self._stuck:
+            return False  # none, several, one that boards next, or one that has all their keys
         return len(self._queue) >= max(self._under_way, _WORTH_A_SECOND) and self._pool.spare
 
     def _take_off(self) -> None:
