@@ -20,6 +20,7 @@ from benchmarks.rounds import crowd
 from benchmarks.work import Moves, Ours, new_job
 from pandora_db import JobDb, Settings, Stage
 from pandora_db.codecs.job import encode_job
+from pandora_db.drivers.postgres.alike import Alike
 from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.drivers.sqlite.driver import writer_pragmas
 from pandora_db.models.stage import StageKind
@@ -46,13 +47,13 @@ class Held:
         self.connection = connection
         self._moves = Moves(list(ids), seed)
         self._reads = itertools.cycle(ids)
-        (self._insert,) = driver.queries.get("insert_job").statements
+        self._insert = Alike(driver.queries, "insert_job")
         (self._update,) = driver.queries.get("update_stage").statements
         self._read = driver.queries.get("get_job").text
 
     async def inserts(self, seconds: float) -> float:
         """Store jobs for so long; the rate."""
-        made = [tuple(as_columns([self._insert.bind(args)])) for args in _insert_args(seconds)]
+        made = [tuple(self._insert.columns([args]) or ()) for args in _insert_args(seconds)]
         return await self._run(self._insert.text, iter(made), seconds)
 
     async def updates(self, seconds: float) -> float:

@@ -43,6 +43,28 @@ SELECT current_setting('server_version'), current_setting('synchronous_commit'),
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL),
        pg_is_in_recovery()
 
+-- insert_job where nobody says an id or a key that may be taken, and what is queued is of one kind. Without
+-- ON CONFLICT, and without looking for what would conflict, it costs a seventh less.
+-- name: insert_jobs_alike :batch
+WITH op AS MATERIALIZED (
+    SELECT author, requested_at, link, directory, message_id, channel_id, author_id, guild_id, concurrency_key, not_before,
+           params, operation_id, n,
+           NULL::bigint AS job_id, NULL::text AS external_id, NULL::text AS idempotency_key,
+           :job_type::smallint AS job_type, :preset::smallint AS preset, :preset_concat::smallint AS preset_concat,
+           :ready::smallint AS ready, :priority::smallint AS priority, :config::text AS config, :name::text AS name,
+           :tags::text AS tags, :max_attempts::smallint AS max_attempts
+    FROM unnest(
+        :author::text[], :requested_at::bigint[], :link::text[], :directory::text[], :message_id::bigint[],
+        :channel_id::bigint[], :author_id::bigint[], :guild_id::bigint[], :concurrency_key::text[], :not_before::float8[],
+        :params::bytea[], :operation_id::uuid[]
+    ) WITH ORDINALITY AS op (
+        author, requested_at, link, directory, message_id, channel_id, author_id, guild_id, concurrency_key, not_before,
+        params, operation_id, n
+    )
+), {jobs_stored}
+    ORDER BY n
+{jobs_told}
+
 -- end_claim where all calls are one worker's and end in one way without an output, as most do.
 -- name: end_claims_alike :batch
 WITH op AS (

@@ -7,6 +7,34 @@ progress, progress_data::text, current_step, output_kind, output::text, output_f
 error, config::text, updated_at,
 name, tags::text, concurrency_key, not_before, max_attempts, params
 
+-- fragment: jobs_stored
+stored AS (
+    INSERT INTO {schema}.jobs (
+        job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
+        message_id, channel_id, created_at, author_id, guild_id, external_id, idempotency_key,
+        priority, config, name, tags, concurrency_key, not_before, max_attempts, params,
+        operation_id, updated_at
+    )
+    SELECT coalesce(job_id, nextval('{schema}.job_ids')), author,
+           coalesce(requested_at, floor(extract(epoch FROM statement_timestamp()))::bigint),
+           job_type, preset, preset_concat, link, directory, ready, message_id, channel_id,
+           statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
+           idempotency_key, priority, config::jsonb, name, tags::jsonb, concurrency_key, not_before,
+           max_attempts, params, operation_id::uuid, statement_timestamp()
+    FROM op
+
+-- fragment: jobs_told
+    RETURNING job_id, author, author_id, guild_id, requested_at, ready, operation_id
+), listed AS (
+    INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
+    SELECT job_id, author, author_id, guild_id, requested_at FROM stored
+), recorded AS (
+    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
+    SELECT job_id, 1, statement_timestamp(), {INSERTED}, ready, 0, operation_id FROM stored
+)
+SELECT op.n, stored.job_id
+FROM stored JOIN op ON op.operation_id::uuid = stored.operation_id
+
 -- Ids that are taken, keys that are known and operations that were done are left to
 -- find_insert: a plain INSERT that fails would take the whole batch with it. LIMIT 1, since a
 -- NOT EXISTS may be planned as a join with all events.
@@ -24,33 +52,11 @@ WITH op AS MATERIALIZED (
         message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority,
         config, name, tags, concurrency_key, not_before, max_attempts, params, operation_id, n
     )
-), stored AS (
-    INSERT INTO {schema}.jobs (
-        job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
-        message_id, channel_id, created_at, author_id, guild_id, external_id, idempotency_key,
-        priority, config, name, tags, concurrency_key, not_before, max_attempts, params,
-        operation_id, updated_at
-    )
-    SELECT coalesce(job_id, nextval('{schema}.job_ids')), author,
-           coalesce(requested_at, floor(extract(epoch FROM statement_timestamp()))::bigint),
-           job_type, preset, preset_concat, link, directory, ready, message_id, channel_id,
-           statement_timestamp() AT TIME ZONE 'UTC', author_id, guild_id, external_id,
-           idempotency_key, priority, config::jsonb, name, tags::jsonb, concurrency_key, not_before,
-           max_attempts, params, operation_id::uuid, statement_timestamp()
-    FROM op
+), {jobs_stored}
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
-    RETURNING job_id, author, author_id, guild_id, requested_at, ready, operation_id
-), listed AS (
-    INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
-    SELECT job_id, author, author_id, guild_id, requested_at FROM stored
-), recorded AS (
-    INSERT INTO {schema}.job_events (job_id, seq, at, kind, stage, attempt, operation_id)
-    SELECT job_id, 1, statement_timestamp(), {INSERTED}, ready, 0, operation_id FROM stored
-)
-SELECT op.n, stored.job_id
-FROM stored JOIN op ON op.operation_id::uuid = stored.operation_id
+{jobs_told}
 
 -- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
 -- name: find_insert :one

@@ -9,8 +9,11 @@ import pytest
 
 from pandora_db import Stage
 from pandora_db.drivers.postgres.alike import Alike, alike
+from pandora_db.drivers.postgres.arrays import Flat
 from pandora_db.sqlfiles import Catalogue
 from pandora_db.store.claim_ends import _way_out
+from pandora_db.store.job_inserts import _insert_args
+from pandora_db.testing import make_job
 
 CATALOGUE = Catalogue("postgres", '"public"')
 FINISHED = _way_out(Stage.DOWNLOADING, Stage.DOWNLOADED)
@@ -31,16 +34,29 @@ def ends() -> Alike:
     return found
 
 
+def insert(**fields: Any) -> dict[str, Any]:
+    """What an insert asks for."""
+    return _insert_args(make_job(**fields), str(uuid4()))
+
+
+@pytest.fixture
+def inserts() -> Alike:
+    """The variant for crowds of insert_job."""
+    found = alike(CATALOGUE, "insert_job")
+    assert found is not None
+    return found
+
+
 def test_what_they_share_is_sent_once(ends: Alike) -> None:
     columns = ends.columns([end(1), end(2, attempt=7)])
 
     assert columns is not None
-    arrays = [column for column in columns if isinstance(column, tuple)]
-    assert (1, 2) in arrays
-    assert (101, 102) in arrays
-    assert (1, 7) in arrays
+    arrays = [repr(column) for column in columns if isinstance(column, Flat)]
+    assert "(1, 2)" in arrays
+    assert "(101, 102)" in arrays
+    assert "(1, 7)" in arrays
     assert len(arrays) == 5
-    assert set(columns) - set(arrays) == {
+    assert {column for column in columns if not isinstance(column, Flat)} == {
         end(1)[name]
         for name in (
             "owner", "stage", "archived", "cancelled", "worked", "kind", "drop", "keep_error",
@@ -70,5 +86,24 @@ def test_an_output_is_nothing_to_share(ends: Alike, name: str) -> None:
     assert ends.columns([end(1, **{name: "{}"}), end(2, **{name: "{}"})]) is None
 
 
+def test_jobs_of_one_kind_are_sent_with_what_they_differ_in(inserts: Alike) -> None:
+    columns = inserts.columns([insert(author="a"), insert(author="b", guild_id=7)])
+
+    assert columns is not None
+    arrays = {repr(column) for column in columns if isinstance(column, Flat)}
+    assert {"('a', 'b')", "(None, 7)"} < arrays
+    assert () in columns  # what neither of them says costs nothing
+    assert inserts.columns([insert(), insert(name="reindex")]) is None
+    assert inserts.columns([insert(), insert(priority=3)]) is None
+
+
+@pytest.mark.parametrize("taken", [{"job_id": 7}, {"external_id": "x"}, {"idempotency_key": "y"}])
+def test_a_job_that_may_be_there_already_goes_with_the_statement_that_passes_over_it(
+    inserts: Alike, taken: dict[str, Any]
+) -> None:
+    assert inserts.columns([insert(**taken)]) is None
+    assert inserts.columns([insert(), insert(**taken)]) is None
+
+
 def test_other_queries_have_no_such_variant() -> None:
-    assert alike(CATALOGUE, "insert_job") is None
+    assert alike(CATALOGUE, "update_stage") is None

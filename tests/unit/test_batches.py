@@ -8,20 +8,35 @@ from uuid import UUID
 
 import pytest
 
-from pandora_db.drivers.postgres.arrays import as_columns
+from pandora_db.drivers.postgres.arrays import Flat, as_columns
 from pandora_db.drivers.sqlite.crowd import change
 from pandora_db.drivers.sqlite.many_rows import for_rows, write_rows
 from pandora_db.sqlfiles import Catalogue
 from pandora_db.store.operation import operation, operation_run
 
 
+def elements(column: Flat | tuple[()]) -> list[object]:
+    """What asyncpg sends of it: it has gone through it before, for its shape."""
+    list(column)
+    return list(column)
+
+
 def test_columns_without_a_value_are_left_out() -> None:
-    assert as_columns([(1, None, "a", None), (2, None, None, 3)]) == [
-        (1, 2),
-        (),
-        ("a", None),
-        (None, 3),
-    ]
+    numbers, nothing, texts, others = as_columns([(1, None, "a", None), (2, None, None, 3)])
+
+    assert nothing == ()
+    assert elements(numbers) == [1, 2]
+    assert elements(texts) == ["a", None]
+    assert elements(others) == [None, 3]
+
+
+def test_an_array_has_no_elements_for_who_asks_for_its_shape() -> None:
+    flat = Flat((1, 2))
+
+    assert len(flat) == 2
+    assert list(flat) == []
+    assert list(flat) == list(flat) == [1, 2]
+    assert repr(flat) == "(1, 2)"
 
 
 def test_the_row_of_values_is_repeated() -> None:

@@ -1,6 +1,6 @@
 """Calls that say the same in most of their arguments: what they share is sent once.
 
-asyncpg looks at every element of an array three times, and the server makes rows of them again.
+asyncpg writes an array element by element, and the server makes rows of them again.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pandora_db.drivers.base import Args
+from pandora_db.drivers.postgres.arrays import as_columns
 from pandora_db.sqlfiles import Catalogue, binder
 
-_ALIKE = {"end_claim": "end_claims_alike"}
+_ALIKE = {"insert_job": "insert_jobs_alike", "end_claim": "end_claims_alike"}
 _ARRAY = re.compile(r"\$(\d+)::\w+\[\]")
 
 
@@ -40,7 +41,7 @@ class Alike:
             return None
         if any(self._way(args) != way for args in calls):
             return None
-        columns = zip(*map(self._row, calls), strict=True)
+        columns = as_columns(list(map(self._row, calls)))
         return self._bind({**calls[0], **dict(zip(self._each, columns, strict=True))})
 
 

@@ -146,8 +146,7 @@ class Lane:
         self._alone = True
         self._back.clear()
         try:
-            text, columns = self._ask((args,), repeated=False)
-            rows = await connection.fetch(text, *columns)
+            rows = await self._fetch(connection, (args,), repeated=False)
         except (*LOST, asyncpg.PostgresError) as error:
             lost = connection if isinstance(error, LOST) else None
             if lost:
@@ -350,8 +349,7 @@ class Lane:
 
     async def _send(self, connection: Connection, batch: Sequence[_Call]) -> Sequence[Written]:
         repeated = any(call.repeated for call in batch)
-        text, columns = self._ask([call.args for call in batch], repeated=repeated)
-        rows = await connection.fetch(text, *columns)
+        rows = await self._fetch(connection, [call.args for call in batch], repeated=repeated)
         if rows and self._query.makes_events:
             self._pool.committed(self._query.arrivals(call.args for call in batch))
         outcomes: list[Written] = [None] * len(batch)
@@ -359,13 +357,18 @@ class Lane:
             outcomes[row[0] - 1] = row[1:]
         return outcomes
 
-    def _ask(self, calls: Sequence[Args], *, repeated: bool) -> tuple[str, Sequence[Any]]:
-        """The statement for these calls, and what to send with it."""
+    async def _fetch(
+        self, connection: Connection, calls: Sequence[Args], *, repeated: bool
+    ) -> Sequence[Any]:
         if repeated:
-            return self._text_again, as_columns(list(map(self._bind_again, calls)))
-        if self._alike is not None and (columns := self._alike.columns(calls)) is not None:
-            return self._alike.text, columns
-        return self._text, as_columns(list(map(self._bind, calls)))
+            columns = as_columns(list(map(self._bind_again, calls)))
+            return await connection.fetch(self._text_again, *columns)
+        if self._alike is not None and (shared := self._alike.columns(calls)) is not None:
+            try:
+                return await connection.fetch(self._alike.text, *shared)
+            except asyncpg.UniqueViolationError:
+                pass  # an id that was generated is taken: the other statement passes over it
+        return await connection.fetch(self._text, *as_columns(list(map(self._bind, calls))))
 
     def _give_up(self, call: _Call, failure: Exception) -> PandoraDbError:
         if call.lost is not None:
