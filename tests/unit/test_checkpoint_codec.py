@@ -71,6 +71,12 @@ def test_ascending_ints_are_packed_and_others_are_not(values: list[int], in_orde
         assert len(packed) <= 9 + 8 * len(values)
 
 
+async def test_a_run_up_to_the_greatest_int_comes_back() -> None:
+    for last in range(2**63 - 9, 2**63):
+        run = list(range(last - 99, last + 1))
+        assert await round_trip([run, set(run)]) == [run, set(run)]
+
+
 async def test_a_nan_and_a_zone_by_name_come_back_as_what_they_say() -> None:
     berlin = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1)
     found: Any = await round_trip([math.nan, Decimal("NaN"), berlin])

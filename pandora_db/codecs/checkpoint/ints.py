@@ -82,7 +82,8 @@ def unpack_ints(data: bytes, make: Callable[[Iterable[int]], _Made]) -> tuple[_M
     body = data[_HEAD.size :]
     if width == _BITMAP:
         flags = _flags(body)
-        last, count = first + len(flags) - 1, flags.count(1)
+        # The last byte is filled up with zeros, which may stand for ints beyond the greatest.
+        last, count = first + flags.rindex(1), flags.count(1)
         values: Iterable[int] = compress(range(first, last + 1), flags)
     else:
         steps = _steps(width, body)
