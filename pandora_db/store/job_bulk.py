@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from pandora_db.codecs.job import JOB_COLUMNS, encode_job
+from pandora_db.codecs.job import JOB_COLUMNS, encode_job, job_row
 from pandora_db.codecs.json_text import encode_config
 from pandora_db.drivers.base import Row, Session, Unit
 from pandora_db.errors import Duplicate, InvalidInput, PandoraDbError, WriteRefused
@@ -95,7 +95,7 @@ def load_rows(jobs: Sequence[Job], ids: Sequence[int], stamp: Row) -> Iterator[R
     """The values of `LOADED`; `stamp` is what the query of that name answers."""
     now, created_at, updated_at = stamp
     for job, job_id in zip(jobs, ids, strict=True):
-        _, author, requested_at, *others = encode_job(job).values()
+        _, author, requested_at, *others = job_row(encode_job(job))
         requested_at = now if requested_at is None else requested_at
         yield (job_id, author, requested_at, *others, created_at, updated_at)
 

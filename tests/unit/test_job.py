@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from pandora_db import Backoff, Limits, Settings
-from pandora_db.codecs.job import JOB_COLUMNS, encode_job
+from pandora_db.codecs.job import JOB_COLUMNS, encode_job, job_row
 from pandora_db.errors import InvalidInput, UnknownCode
 from pandora_db.models import Concat, Job, JobType, Preset, Stage
 from pandora_db.models.limits import MAX_ID, MAX_JSON, MAX_SECONDS
@@ -304,7 +304,8 @@ def test_encode_job() -> None:
     assert columns["config"] == '{"ä":1.0}'
     assert type(columns["ready"]) is int
     assert type(columns["job_type"]) is int
-    assert tuple(columns) == JOB_COLUMNS
+    assert job_row(columns) == tuple(columns[name] for name in JOB_COLUMNS)
+    assert set(columns) == set(JOB_COLUMNS)
     assert set(JOB_COLUMNS) == (set(Job.model_fields) | {"preset_concat"})
 
 

@@ -33,13 +33,13 @@ class Flat:
         return repr(self._values)
 
 
-def as_columns(rows: Sequence[tuple[Any, ...]]) -> list[Flat | tuple[()]]:
+def as_columns(rows: Sequence[tuple[Any, ...]]) -> list[Flat | None]:
     """The arrays that unnest() makes the rows of again.
 
-    It fills a short one up with NULL, so a column without values costs nothing.
+    It fills up with NULL what is shorter than the longest, so a column without values is none.
     """
     count = len(rows)
     return [
-        () if column[0] is None and column.count(None) == count else Flat(column)
+        None if column[0] is None and column.count(None) == count else Flat(column)
         for column in zip(*rows, strict=True)
     ]
