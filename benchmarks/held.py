@@ -47,14 +47,19 @@ class Held:
         self.connection = connection
         self._moves = Moves(list(ids), seed)
         self._reads = itertools.cycle(ids)
-        self._insert = Alike(driver.queries, "insert_job")
+        self._insert = Alike(driver.queries, "insert_job")  # what the library sends
         (self._update,) = driver.queries.get("update_stage").statements
         self._read = driver.queries.get("get_job").text
 
     async def inserts(self, seconds: float) -> float:
         """Store jobs for so long; the rate."""
-        made = [tuple(self._insert.columns([args]) or ()) for args in _insert_args(seconds)]
+        made = [self._insert_columns(args) for args in _insert_args(seconds)]
         return await self._run(self._insert.text, iter(made), seconds)
+
+    def _insert_columns(self, args: dict[str, Any]) -> tuple[Any, ...]:
+        columns = self._insert.columns([args])
+        assert columns is not None, "new_job() says an id or a key"
+        return tuple(columns)
 
     async def updates(self, seconds: float) -> float:
         """Move jobs on for so long; the rate."""

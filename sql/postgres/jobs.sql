@@ -7,7 +7,8 @@ progress, progress_data::text, current_step, output_kind, output::text, output_f
 error, config::text, updated_at,
 name, tags::text, concurrency_key, not_before, max_attempts, params
 
--- fragment: jobs_stored
+-- The two parts of an insert from `op`. Between them stands which calls are passed over, and their order.
+-- fragment: insert_begun
 stored AS (
     INSERT INTO {schema}.jobs (
         job_id, author, requested_at, job_type, preset, preset_concat, link, directory, ready,
@@ -23,7 +24,7 @@ stored AS (
            max_attempts, params, operation_id::uuid, statement_timestamp()
     FROM op
 
--- fragment: jobs_told
+-- fragment: insert_recorded
     RETURNING job_id, author, author_id, guild_id, requested_at, ready, operation_id
 ), listed AS (
     INSERT INTO {schema}.job_lists (job_id, by_author, by_author_id, by_guild_id, by_request)
@@ -36,8 +37,8 @@ SELECT op.n, stored.job_id
 FROM stored JOIN op ON op.operation_id::uuid = stored.operation_id
 
 -- Ids that are taken, keys that are known and operations that were done are left to
--- find_insert: a plain INSERT that fails would take the whole batch with it. LIMIT 1, since a
--- NOT EXISTS may be planned as a join with all events.
+-- find_insert: a plain INSERT that fails takes the whole batch with it. LIMIT 1, since a NOT EXISTS
+-- may be planned as a join with all events.
 -- name: insert_job :batch
 WITH op AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -52,11 +53,11 @@ WITH op AS MATERIALIZED (
         message_id, channel_id, author_id, guild_id, external_id, idempotency_key, priority,
         config, name, tags, concurrency_key, not_before, max_attempts, params, operation_id, n
     )
-), {jobs_stored}
+), {insert_begun}
     WHERE (SELECT job_id FROM {schema}.job_events WHERE kind = {INSERTED} AND operation_id = op.operation_id::uuid LIMIT 1) IS NULL   -- when: repeated
     ORDER BY n
     ON CONFLICT DO NOTHING
-{jobs_told}
+{insert_recorded}
 
 -- Why insert_job stored nothing: the operation was done, the key is known, an id is taken.
 -- name: find_insert :one

@@ -62,7 +62,7 @@ ONE_DIALECT_ONLY = {
 
 # Parts of queries that both have.
 LOCAL_FRAGMENTS = {
-    "now", "next_id", "jobs_stored", "jobs_told", "claim_recorded", "claim_ended", "leases",
+    "now", "next_id", "insert_begun", "insert_recorded", "claim_recorded", "claim_ended", "leases",
     "lower_event", "lower_deletion", "upper_event", "upper_deletion", "last_event", "last_deletion",
     "mark_up_to_edge", "tx_is_ours", "list_filters", "live_filters", "row_filters", "time_filters",
     "job_page", "live_page",
@@ -282,7 +282,7 @@ def test_insert_job_takes_what_encode_job_makes(dialect: Dialect) -> None:
     assert query.parameters == {*JOB_COLUMNS, "operation_id"}
 
 
-def test_load_jobs_takes_the_columns_in_the_order_of_encode_job() -> None:
+def test_load_jobs_takes_the_columns_in_the_order_of_job_row() -> None:
     (statement,) = CATALOGUES["sqlite"].get("load_jobs").statements
 
     assert statement.parameters == (*JOB_COLUMNS, "created_at", "updated_at")

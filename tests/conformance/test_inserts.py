@@ -44,6 +44,11 @@ FULL_JOB = Job(
     idempotency_key="interaction 7",
     priority=-32767,
     config={"crf": 18, "big": 2**63 - 1, "small": 0.1, "texts": ["ü", ""], "none": None},
+    name="ä reindex",
+    tags=("gpu", "ä"),
+    concurrency_key="disk 1",
+    not_before=1_800_000_000.25,
+    max_attempts=7,
     params=bytes(range(256)),
 )
 
@@ -56,8 +61,9 @@ async def test_insert_job_stores_every_field(db: JobDb) -> None:
     row = await db.get_job(job_id)
     assert row is not None
     data = row.to_job_metadata()
-    for field in set(Job.model_fields) - {"requested_at", "directory"}:
+    for field in set(Job.model_fields) - {"requested_at", "directory", "not_before"}:
         assert getattr(data, field) == getattr(FULL_JOB, field), field
+    assert row.not_before == FULL_JOB.not_before
     assert data.requested_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert data.directory == Path("/srv/jobs/ä b")
     assert (row.archived, row.completed_at, row.attempt, row.hold) == (False, None, 0, 0)
@@ -223,11 +229,12 @@ async def test_insert_jobs_stores_all_in_order(db: JobDb) -> None:
     assert await db.insert_job(make_job()) not in ids
 
 
-async def test_insert_jobs_reads_back_like_insert_job(db: JobDb) -> None:
-    """COPY and the statement take the same job to the same row."""
+@pytest.mark.parametrize("job_id", [77, None])
+async def test_insert_jobs_reads_back_like_insert_job(db: JobDb, job_id: int | None) -> None:
+    """COPY and the statements take the same job to the same row."""
     bare = FULL_JOB.model_copy(update={"external_id": None, "idempotency_key": None})
     (bulk_id,) = await db.insert_jobs([bare])
-    single_id = await db.insert_job(bare.model_copy(update={"job_id": 77}))
+    single_id = await db.insert_job(bare.model_copy(update={"job_id": job_id}))
 
     bulk, single = await db.get_jobs_by_ids([bulk_id, single_id])
     unlike = {"job_id", "created_at", "updated_at"}
@@ -250,7 +257,9 @@ async def test_what_only_some_jobs_have_stays_with_those(db: JobDb, bulk: bool) 
             ids = await asyncio.gather(*map(db.insert_job, jobs))
         for row, job in zip(await db.get_jobs_by_ids(ids), jobs, strict=True):
             data = row.to_job_metadata()
-            for field in set(Job.model_fields) - {"job_id", "requested_at", "directory"}:
+            assert row.not_before == job.not_before
+            unlike = {"job_id", "requested_at", "directory", "not_before"}
+            for field in set(Job.model_fields) - unlike:
                 assert getattr(data, field) == getattr(job, field), field
 
 

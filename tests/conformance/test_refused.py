@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
 import pytest
@@ -156,9 +157,13 @@ async def test_ids_that_others_number_are_stepped_over(db: JobDb) -> None:
     assert not set(ids) & set(range(first + 2, first + 202))
 
 
-async def test_one_bad_call_leaves_the_crowd_alone(db: JobDb) -> None:
-    good = make_job(author="good")
-    bad = Job.model_construct(**{**good.model_dump(), "author": "\ud800"})  # past its checks
+@pytest.mark.parametrize(
+    "fields",
+    [{"author": "\ud800"}, {"author": "bad", "priority": Decimal("sNaN")}, {"link": "no author"}],
+    ids=["not text", "not comparable", "no author"],
+)
+async def test_one_bad_call_leaves_the_crowd_alone(db: JobDb, fields: dict[str, object]) -> None:
+    bad = Job.model_construct(**fields)  # type: ignore[arg-type]  # past its checks
 
     outcomes = await asyncio.gather(
         *(db.insert_job(bad if n == 7 else make_job(author="good")) for n in range(20)),
@@ -167,6 +172,22 @@ async def test_one_bad_call_leaves_the_crowd_alone(db: JobDb) -> None:
 
     assert isinstance(outcomes[7], InvalidInput)
     assert sum(isinstance(one, int) for one in outcomes) == 19
+
+
+class Reindex(Job):
+    """What is a field of other jobs is the same for all of these."""
+
+    name: ClassVar[str] = "reindex"  # type: ignore[misc]
+
+
+async def test_what_a_subclass_says_for_all_of_its_jobs_is_stored(db: JobDb) -> None:
+    jobs = [Reindex(author="a") if n == 7 else make_job() for n in range(20)]
+
+    crowd = await asyncio.gather(*map(db.insert_job, jobs))
+    bulk = await db.insert_jobs(jobs)
+
+    for ids in (crowd, bulk):
+        assert [row.name for row in await db.get_jobs_by_ids(ids)].index("reindex") == 7
 
 
 async def test_a_crowd_with_a_known_id_answers_each_by_itself(db: JobDb) -> None:

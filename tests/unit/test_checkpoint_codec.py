@@ -72,8 +72,8 @@ def test_ascending_ints_are_packed_and_others_are_not(values: list[int], in_orde
 
 
 async def test_a_run_up_to_the_greatest_int_comes_back() -> None:
-    for last in range(2**63 - 9, 2**63):
-        run = list(range(last - 99, last + 1))
+    for length in range(93, 101):  # which leave 0 to 7 bits of the last byte
+        run = list(range(2**63 - length, 2**63))
         assert await round_trip([run, set(run)]) == [run, set(run)]
 
 

@@ -304,9 +304,16 @@ def test_encode_job() -> None:
     assert columns["config"] == '{"ä":1.0}'
     assert type(columns["ready"]) is int
     assert type(columns["job_type"]) is int
-    assert job_row(columns) == tuple(columns[name] for name in JOB_COLUMNS)
+    assert job_row(columns)[:6] == (1, "mika", int(NOW.timestamp()), JobType.ENCODE, 3, 1)
     assert set(columns) == set(JOB_COLUMNS)
     assert set(JOB_COLUMNS) == (set(Job.model_fields) | {"preset_concat"})
+
+
+def test_encode_job_refuses_a_job_without_an_author() -> None:
+    with pytest.raises(InvalidInput, match=r"author.*model_construct") as caught:
+        encode_job(Job.model_construct(link="l"))
+
+    assert caught.value.field == "author"
 
 
 def test_encode_job_checks_a_config_that_was_changed_later() -> None:

@@ -1,6 +1,7 @@
-"""Calls that say the same in most of their arguments: what they share is sent once.
+"""Calls that agree in some of their arguments: those are sent once, as plain parameters.
 
-asyncpg writes an array element by element, and the server makes rows of them again.
+An array costs asyncpg and the server something for each element. A variant of a query has arrays
+only for what differs from call to call, and lacks what hardly anybody says.
 """
 
 from __future__ import annotations
@@ -18,31 +19,36 @@ _ARRAY = re.compile(r"\$(\d+)::\w+\[\]")
 
 
 class Alike:
-    """The variant of a `:batch` query whose arrays are few; its other parameters hold for all."""
+    """A variant of a `:batch` query: for calls that agree in all that is no array there.
+
+    They must say nothing in what it lacks.
+    """
 
     def __init__(self, queries: Catalogue, name: str) -> None:
         query = queries.get(_ALIKE[name])
         (statement,) = query.statements
         names = statement.parameters
-        each = [names[int(number) - 1] for number in _ARRAY.findall(statement.text)]
-        same = [one for one in names if one not in each]
-        absent = sorted(queries.get(name).parameters - query.parameters)
+        arrays = [names[int(number) - 1] for number in _ARRAY.findall(statement.text)]
         self.text = statement.text
-        self._each = each
-        self._row = binder(each)
-        self._way = binder([*same, *absent])
-        self._nothing = (None,) * len(absent)
+        self._arrays = arrays
+        self._differing = binder(arrays)
+        self._shared = binder([one for one in names if one not in arrays])
+        lacking = sorted(queries.get(name).parameters - query.parameters)
+        self._lacking = binder(lacking)
+        self._nothing = (None,) * len(lacking)
         self._bind = statement.bind
 
     def columns(self, calls: Sequence[Args]) -> Sequence[Any] | None:
-        """What to send for all of them; None when one goes another way, or says more."""
-        way = self._way(calls[0])
-        if way[-len(self._nothing) :] != self._nothing:
+        """What to send for all of them; None when they do not agree, or one says more."""
+        shared = self._shared(calls[0])
+        try:
+            for args in calls:
+                if self._shared(args) != shared or self._lacking(args) != self._nothing:
+                    return None
+        except Exception:  # noqa: BLE001 - a value past its checks: asyncpg will refuse it by name
             return None
-        if any(self._way(args) != way for args in calls):
-            return None
-        columns = as_columns(list(map(self._row, calls)))
-        return self._bind({**calls[0], **dict(zip(self._each, columns, strict=True))})
+        columns = as_columns(list(map(self._differing, calls)))
+        return self._bind({**calls[0], **dict(zip(self._arrays, columns, strict=True))})
 
 
 def alike(queries: Catalogue, name: str) -> Alike | None:

@@ -7,26 +7,31 @@ from typing import Any
 
 
 class Flat:
-    """An array without arrays in it, which asyncpg need not look at for its shape.
+    """One column, in which asyncpg need not look for arrays.
 
-    asyncpg (0.31, 0.32) goes through an array twice. First it asks of each element whether that is
-    an array too, by two abstract base classes, which takes five times as long as to write it; so
-    the first time there are none.
+    Its `array_encode` takes the count from `len()`, goes through the elements to find arrays among
+    them, and goes through them again to write them. The first way asks abstract base classes about
+    each, which takes most of the time. Nothing can be found here, so the first iterator is empty;
+    every later one has all elements.
+
+    Whoever went through it once only would announce `len()` elements and send none, which the
+    server refuses; whoever goes more often, or sends it again, is slower and sends the same. Looked
+    up in 0.31 and 0.32: look again before another is let in.
     """
 
-    __slots__ = ("_is_shape_known", "_values")
+    __slots__ = ("_values", "_was_looked_at")
 
     def __init__(self, values: Sequence[Any]) -> None:
         self._values = values
-        self._is_shape_known = False
+        self._was_looked_at = False
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __iter__(self) -> Iterator[Any]:
-        if self._is_shape_known:
+        if self._was_looked_at:
             return iter(self._values)
-        self._is_shape_known = True
+        self._was_looked_at = True
         return iter(())
 
     def __repr__(self) -> str:  # asyncpg names what it refuses
@@ -36,7 +41,7 @@ class Flat:
 def as_columns(rows: Sequence[tuple[Any, ...]]) -> list[Flat | None]:
     """The arrays that unnest() makes the rows of again.
 
-    It fills up with NULL what is shorter than the longest, so a column without values is none.
+    unnest() fills up with NULL what is shorter than the longest: a column of NULLs is sent as one.
     """
     count = len(rows)
     return [

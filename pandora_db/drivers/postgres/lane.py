@@ -2,7 +2,7 @@
 
 A lane belongs to one query, whose parameters are arrays with an element per call; what all calls
 share may be sent once (`Alike`). A lone caller runs its own statement in its own task and waits for
-nobody; a crowd is flushed by tasks of the lane, which no caller's cancellation reaches, in up to
+nobody. A crowd is flushed by tasks of the lane, which no caller's cancellation reaches, in up to
 three statements side by side; beside one that is out, another starts once as many wait. Two calls
 of one key are never under way at once, and rows are locked in the order of their keys.
 """
@@ -360,14 +360,18 @@ class Lane:
     async def _fetch(
         self, connection: Connection, calls: Sequence[Args], *, repeated: bool
     ) -> Sequence[Any]:
+        """The rows of these calls, by the statement that sends once what they share if they do."""
         if repeated:
             columns = as_columns(list(map(self._bind_again, calls)))
             return await connection.fetch(self._text_again, *columns)
         if self._alike is not None and (shared := self._alike.columns(calls)) is not None:
             try:
                 return await connection.fetch(self._alike.text, *shared)
-            except asyncpg.UniqueViolationError:
-                pass  # an id that was generated is taken: the other statement passes over it
+            except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
+                if error.table_name != "jobs":
+                    raise
+                # An id that was generated is taken, and nothing was stored. The other statement
+                # passes over it, and its caller is given another.
         return await connection.fetch(self._text, *as_columns(list(map(self._bind, calls))))
 
     def _give_up(self, call: _Call, failure: Exception) -> PandoraDbError:

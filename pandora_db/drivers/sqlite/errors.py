@@ -24,13 +24,15 @@ from pandora_db.errors import (
 _UNIQUE = re.compile(r"UNIQUE constraint failed: \w+\.(\w+)")
 
 
-def translate(  # noqa: C901, PLR0911 - one line per fact
+def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact
     error: BaseException, path: str
 ) -> PandoraDbError:
     """The error of ours that says what `error` says; the caller raises it `from error`."""
     if not isinstance(error, sqlite3.Error):
         # What no column can hold: a lone surrogate, an int of more than 64 bits, an odd object.
         return InvalidInput(f"SQLite takes no such value: {type(error).__name__}")
+    if "binding parameter" in str(error):
+        return InvalidInput(f"SQLite takes no such value: {error}")
     code = getattr(error, "sqlite_errorcode", None)
     text = str(error)
     primary = (code or 0) & 0xFF
