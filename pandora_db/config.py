@@ -46,7 +46,8 @@ class Settings(InputModel):
         sweep: how often this handle looks for jobs whose lease ran out; None never looks.
         stall: leases are no longer renewed when the event loop has not turned for that long.
         deadline: how long a claim is renewed altogether; None for as long as it lives.
-        max_attempts: how often a job that says nothing else is tried at a stage.
+        max_attempts: how often a job that says nothing else is tried at a stage, as far as this
+            handle ends its attempts or recovers it; give all handles of a database the same.
         max_pending: calls that may wait for a group commit.
         max_batch: calls that one group commit takes.
         synchronous: SQLite only. "full" keeps every acknowledged write through a power cut;

@@ -107,7 +107,8 @@ class Registry:
             if definition.kind is type(job):
                 return definition
         raise InvalidInput(
-            f"{type(job).__name__} is not registered here; decorate it with @job(name=…)",
+            f"{type(job).__name__} is not registered here; decorate it with "
+            "@job(name=…), or give JobManager the registry where it is",
             field="job",
         )
 

@@ -288,3 +288,25 @@ async def test_without_time_to_shut_down_a_handler_still_meets_its_cancellation(
     row = await row_of(db, job_id)
     assert (row.ready, row.attempt) == (Stage.QUEUED, 0)
     assert "went on after it was cancelled" not in caplog.text
+
+
+async def test_whoever_catches_an_interruption_and_returns_is_warned_that_it_ended_the_job(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        try:
+            while True:
+                await ctx.check_interrupt()
+                await asyncio.sleep(0.005)
+        except Exception:  # noqa: BLE001 - what the test is about
+            return
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await begun(db, crew)
+        await db.pause_job(job_id)
+        await tell(db, crew)
+        await crew.wait_idle()
+
+    assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
+    assert f"job {job_id}: its handler caught Interrupted, for a pause, and returned" in caplog.text
