@@ -261,14 +261,14 @@ class Attempt:
         """What the handler's end means; None gives the job back."""
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
+            ended = read_outcome(task.result())
             if self._ctx.stopped_for in ("pause", "shutdown"):
                 log.warning(
-                    "job %d: its handler caught Interrupted, for a %s, and returned, which ends "
-                    "the job; let Interrupted pass, and the job waits and goes on later",
-                    self.claim.job_id,
-                    self._ctx.stopped_for,
-                )
-            return read_outcome(task.result())
+                    "job %d: its handler caught Interrupted, for a %s, and returned %s, which "
+                    "counts; let Interrupted pass, and the job waits and goes on later",
+                    self.claim.job_id, self._ctx.stopped_for, type(ended).__name__,
+                )  # fmt: skip
+            return ended
         outcome = self._read_error(error)
         if isinstance(outcome, Fail):  # a bug, more often than not: where it happened is told
             log_raised(self.claim, outcome, error)

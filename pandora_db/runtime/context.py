@@ -37,6 +37,7 @@ class JobContext(Telling):
     Attributes:
         db: the handle; in a handler, `ctx.db.update_job(ctx.claim, …)` writes under the claim.
         claim: the claim.
+        stopped_for: what `check_interrupt` has raised `Interrupted` for; None if it has not.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class JobContext(Telling):
         self._checkpoint_every = checkpoint_every
         self._dirs = dirs
         self._reason: str | None = None
-        self._met = False
+        self.stopped_for: str | None = None
         self._state: Callable[[], tuple[object, int]] | None = None
 
     # Made when they are needed: a short job needs none of them.
@@ -89,11 +90,6 @@ class JobContext(Telling):
         """What was asked of the handler: a "pause", a "cancel", a "shutdown"; None for nothing."""
         return self._reason
 
-    @property
-    def stopped_for(self) -> str | None:
-        """What `Interrupted` was raised for in the handler; None if it was not."""
-        return self._reason if self._met else None
-
     async def check_interrupt(self) -> None:
         """Stop here if that was asked for; call it between steps, where the state is consistent.
 
@@ -108,7 +104,7 @@ class JobContext(Telling):
             raise self.claim.error()
         if self._reason is not None:
             await self._checkpoints.flush()
-            self._met = True
+            self.stopped_for = self._reason
             raise Interrupted(self._reason)
 
     async def checkpoint(

@@ -23,16 +23,12 @@ async def test_an_exclusion_constraint_refuses_the_one_that_it_is_about(url: str
         await theirs.close()
         await db.insert_job(Job(author="first", message_id=7))
 
-        alone = await asyncio.gather(
-            db.insert_job(Job(author="b", message_id=7)), return_exceptions=True
-        )
         crowd = await asyncio.gather(
             *(db.insert_job(Job(author="c", message_id=number)) for number in range(20)),
             return_exceptions=True,
         )
 
-        refused = [*alone, crowd.pop(7)]
-        assert [type(one) for one in refused] == [WriteRefused, WriteRefused]
+        assert isinstance(crowd.pop(7), WriteRefused)
         assert len({one for one in crowd if isinstance(one, int)}) == 19
         with pytest.raises(WriteRefused, match="unique index"):
             await db.insert_job(Job(author="d", message_id=7))

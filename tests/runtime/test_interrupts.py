@@ -290,7 +290,7 @@ async def test_without_time_to_shut_down_a_handler_still_meets_its_cancellation(
     assert "went on after it was cancelled" not in caplog.text
 
 
-async def test_whoever_catches_an_interruption_and_returns_is_warned_that_it_ended_the_job(
+async def test_whoever_catches_an_interruption_and_returns_is_warned_that_this_counts(
     db: JobDb, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(ctx: JobContext) -> None:
@@ -309,4 +309,7 @@ async def test_whoever_catches_an_interruption_and_returns_is_warned_that_it_end
         await crew.wait_idle()
 
     assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
-    assert f"job {job_id}: its handler caught Interrupted, for a pause, and returned" in caplog.text
+    assert (
+        f"job {job_id}: its handler caught Interrupted, for a pause, and returned Done"
+        in caplog.text
+    )

@@ -31,10 +31,10 @@ def translate(  # noqa: C901, PLR0911, PLR0912 - one line per fact
     if not isinstance(error, sqlite3.Error):
         # What no column can hold: a lone surrogate, an int of more than 64 bits, an odd object.
         return InvalidInput(f"SQLite takes no such value: {type(error).__name__}")
-    if "binding parameter" in str(error):
-        return InvalidInput(f"SQLite takes no such value: {error}")
     code = getattr(error, "sqlite_errorcode", None)
     text = str(error)
+    if code is None and "binding parameter" in text:
+        return InvalidInput(f"SQLite takes no such value: {text}")
     primary = (code or 0) & 0xFF
     if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
         return ForeignKeyViolation(f"the engine refused a reference: {text}")
