@@ -24,21 +24,23 @@ class FileCopy(BaseModel):
     sources: list[Path]
     destination: Path
     done: int = 0
+    copied: int = 0
     total_bytes: int = 0
 
     async def run(self, ctx: JobContext) -> FileCopyOutput:
-        ctx.log(f"{len(self.sources)} files, of which {self.done} are there")
+        ctx.log(f"{len(self.sources)} files, of which {self.done} are done")
         for source in self.sources[self.done :]:
             await ctx.check_interrupt()
             try:
                 await run_blocking(shutil.copy2, source, self.destination)
                 self.total_bytes += (await run_blocking(source.stat)).st_size
+                self.copied += 1
             except FileNotFoundError as error:
                 ctx.add_error(error)
             self.done += 1
             ctx.progress(Progress.count(self.done, len(self.sources), source.name))
             await ctx.checkpoint()
-        return FileCopyOutput(copied_count=self.done, total_bytes=self.total_bytes)
+        return FileCopyOutput(copied_count=self.copied, total_bytes=self.total_bytes)
 
 
 async def main(url: str) -> None:

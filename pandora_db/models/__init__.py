@@ -12,6 +12,7 @@ from pandora_db.models.job_type import JobType
 from pandora_db.models.log import JobLog, LogLine
 from pandora_db.models.pipeline import Pipeline, define_pipeline
 from pandora_db.models.preset import Concat, Preset
+from pandora_db.models.priority import Priority
 from pandora_db.models.recovery import RecoveredJob, RecoveryReport
 from pandora_db.models.schema import SchemaDifference, SchemaPlan, SchemaStep
 from pandora_db.models.stage import Stage, StageCode, StageInfo, StageKind, TaskStage
@@ -37,6 +38,7 @@ __all__ = [
     "Pipeline",
     "PoolUse",
     "Preset",
+    "Priority",
     "RecoveredJob",
     "RecoveryReport",
     "SchemaDifference",

@@ -262,17 +262,27 @@ class Attempt:
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
             ended = read_outcome(task.result())
-            if self._ctx.stopped_for in ("pause", "shutdown"):
-                log.warning(
-                    "job %d: its handler caught Interrupted, for a %s, and returned %s, which "
-                    "counts; let Interrupted pass, and the job waits and goes on later",
-                    self.claim.job_id, self._ctx.stopped_for, type(ended).__name__,
-                )  # fmt: skip
+            self._warn_of_caught(ended)
             return ended
         outcome = self._read_error(error)
         if isinstance(outcome, Fail):  # a bug, more often than not: where it happened is told
             log_raised(self.claim, outcome, error)
         return outcome
+
+    def _warn_of_caught(self, ended: Outcome) -> None:
+        """Warn where what the handler returned takes the place of what was asked."""
+        asked = self._ctx.stopped_for
+        if asked is None:
+            return
+        is_cancelled = not (isinstance(ended, Done) and self._post.work.after.terminal)
+        if asked == "cancel" and is_cancelled:
+            return
+        log.warning(
+            "job %d: its handler caught Interrupted, for a %s, and returned %s, which counts; "
+            "let Interrupted pass, and the job %s",
+            self.claim.job_id, asked, type(ended).__name__,
+            "is cancelled" if asked == "cancel" else "waits and goes on later",
+        )  # fmt: skip
 
     def _read_error(self, error: BaseException | None) -> Outcome | None:
         if self._late:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import Interrupted, InvalidInput, InvalidTransition, NotFound
 from pandora_db.models.claim import Claim
+from pandora_db.models.status import Hold, JobStatus
 from pandora_db.runtime.checkpointing import Checkpointing
 from pandora_db.runtime.family import Family
 from pandora_db.runtime.telling import Telling
@@ -213,10 +214,17 @@ class JobContext(Telling):
         await self.check_interrupt()
         await self._checkpoints.flush()
         try:
-            return await self._family.wait(child_ids, self._asked)
+            found = await self._family.wait(child_ids, self._asked)
         except Interrupted:
             await self.check_interrupt()  # says what was asked
             raise
+        if any(child.status is JobStatus.CANCELLED for child in found):
+            # With this job perhaps, of which nobody has told it yet: by the same transaction.
+            await self.db.refresh_claims([self.claim])
+            if self.claim.hold is Hold.CANCEL:
+                self.interrupt("cancel")
+            await self.check_interrupt()
+        return found
 
     @property
     def data_dir(self) -> Path:

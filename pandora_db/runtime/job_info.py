@@ -22,6 +22,7 @@ class JobInfo:
 
     Attributes:
         id: the job.
+        external_id: its id in another system.
         name: what it was dispatched by.
         status: what became of it.
         progress: how far it is.
@@ -37,6 +38,7 @@ class JobInfo:
     """
 
     id: int
+    external_id: str | None
     name: str | None
     status: JobStatus
     progress: Progress
@@ -55,7 +57,8 @@ class JobInfo:
         """What a stored job tells."""
         notes = Notes(row)
         return cls(
-            id=row.job_id, name=row.name, status=row.status, progress=Progress.of(row),
+            id=row.job_id, external_id=row.external_id, name=row.name, status=row.status,
+            progress=Progress.of(row),
             warnings=tuple(notes.warnings), errors=tuple(notes.errors), metrics=notes.metrics,
             output=None if row.output is None else json.loads(row.output),
             output_kind=row.output_kind, error=row.error, attempt=row.attempt,

@@ -119,6 +119,7 @@ class JobManager:
         delay: float = 0.0,
         author: str | None = None,
         idempotency_key: str | None = None,
+        external_id: str | None = None,
         max_attempts: int | None = None,
         tags: tuple[str, ...] = (),
     ) -> JobHandle:
@@ -130,18 +131,21 @@ class JobManager:
             delay: seconds before it may begin.
             author: whose job it is.
             idempotency_key: a second dispatch with the same key returns the first job.
+            external_id: an id of another system, such as a UUID, unique among all jobs.
             max_attempts: how often it is tried; one that is not resumable is tried once.
             tags: what a worker must offer.
 
         Raises:
             InvalidInput: its class is not registered, or another bad argument.
             Serialization: a field cannot be kept.
+            Duplicate: `external_id` is taken.
         """
         definition = self.registry.definition_of(job)
         job_id = await self.db.insert_job(
             make_job(
                 definition, job, author=author or self._author, priority=priority, delay=delay,
-                idempotency_key=idempotency_key, max_attempts=max_attempts, tags=tags,
+                idempotency_key=idempotency_key, external_id=external_id,
+                max_attempts=max_attempts, tags=tags,
             )
         )  # fmt: skip
         self.crew.ring()
@@ -171,13 +175,14 @@ class JobManager:
         return self.registry.get_job_schema(name)
 
     async def list_running_jobs(self) -> list[JobInfo]:
-        """Those that some process works on."""
-        return await self.list_jobs(JobStatus.RUNNING)
+        """All that some process works on, newest first."""
+        rows = self.db.iter_jobs(job_type=JobType.TASK, status=JobStatus.RUNNING)
+        return [JobInfo.of(row) async for row in rows]
 
     async def list_jobs(
         self, status: JobStatus | str | None = None, *, limit: int = 100
     ) -> list[JobInfo]:
-        """Registered jobs, newest first."""
+        """Registered jobs, newest first; at most `limit`, 1 … 100,000."""
         rows = await self.db.get_jobs(limit=limit, job_type=JobType.TASK, status=status)
         return [JobInfo.of(row) for row in rows]
 

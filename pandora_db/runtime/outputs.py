@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class JobOutput(BaseModel):
-    """An output with a kind, which is stored beside it; derive from it and set `kind`."""
+    """An output with a kind, which is stored beside it; derive from it and set `kind`.
 
+    A field that the class does not have is refused: it would not be stored.
+    """
+
+    model_config = ConfigDict(extra="forbid")
     kind: ClassVar[str] = "custom"
 
 

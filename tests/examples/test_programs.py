@@ -103,7 +103,9 @@ def test_the_copying_job_takes_at_most_30_lines() -> None:
 
 def check_indexer(out: str) -> None:
     found = "total_files=3 total_dirs=4 total_bytes=300"
-    assert out == f"<JobHandle indexer 1> is completed: {found}\n"
+    told, found_all = out.splitlines()
+    assert told == "2 of the files are duplicates"
+    assert found_all == f"<JobHandle indexer 1> is completed: {found}"
 
 
 CHECKS = {

@@ -274,6 +274,46 @@ async def test_the_cancellation_of_a_parent_cancels_its_children(db: JobDb) -> N
     assert len(ids) == 3
 
 
+@pytest.mark.parametrize("all_of_them", [True, False])
+async def test_a_parent_whose_child_is_cancelled_with_it_does_not_go_on(
+    db: JobDb, all_of_them: bool
+) -> None:
+    """The child waits: it is cancelled by the call itself, before the parent has heard of it."""
+    registry = Registry()
+    registry.job(name="part")(Part)
+    went_on: list[object] = []
+
+    @registry.job(name="parent")
+    class Parent(BaseModel):
+        async def run(self, ctx: JobContext) -> None:
+            child = await ctx.spawn(Part(number=1), delay=1000)
+            went_on.append(await (ctx.wait_children() if all_of_them else ctx.wait(child)))
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Parent())
+        await wait_until(lambda: has_children(db, handle.id, 1))
+        await asyncio.sleep(0.05)  # it waits
+        await db.cancel_job(handle.id)
+        with pytest.raises(JobCancelled):
+            await handle.result(10)
+    assert went_on == []
+
+
+async def test_a_parent_goes_on_when_its_child_alone_is_cancelled(db: JobDb) -> None:
+    registry = Registry()
+    registry.job(name="part")(Part)
+
+    @registry.job(name="parent")
+    class Parent(BaseModel):
+        async def run(self, ctx: JobContext) -> str:
+            child = await ctx.spawn(Part(number=1), delay=1000)
+            await ctx.db.cancel_job(child.id)
+            return (await ctx.wait(child)).status.value
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        assert await (await jobs.dispatch(Parent())).result(10) == "cancelled"
+
+
 async def test_a_job_that_cancels_itself_cancels_its_children(db: JobDb) -> None:
     registry = Registry()
     registry.job(name="part")(Part)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pandora_db import EventKind, Interrupted, Job, JobDb, JobStatus, Stage
-from pandora_db.runtime import Crew, JobContext, Pipeline
+from pandora_db.runtime import Cancelled, Crew, JobContext, Pipeline
 from tests.support.handlers import FAST, kinds, one_stage, row_of
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
@@ -313,3 +313,39 @@ async def test_whoever_catches_an_interruption_and_returns_is_warned_that_this_c
         f"job {job_id}: its handler caught Interrupted, for a pause, and returned Done"
         in caplog.text
     )
+
+
+@pytest.mark.parametrize(
+    ("after", "returned", "warned"),
+    [
+        (Stage.UPLOADED, None, True),
+        (Stage.UPLOADED, Cancelled("as asked"), False),
+        (Stage.DOWNLOADED, None, False),  # where it would wait, it is cancelled all the same
+    ],
+)
+async def test_whoever_catches_a_cancellation_is_warned_where_it_is_lost(
+    db: JobDb, caplog: pytest.LogCaptureFixture, after: Stage, returned: object, warned: bool
+) -> None:
+    pipeline = Pipeline()
+
+    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, after)
+    async def handler(ctx: JobContext) -> object:
+        try:
+            while True:
+                await ctx.check_interrupt()
+                await asyncio.sleep(0.005)
+        except Exception:  # noqa: BLE001 - what the test is about
+            return returned
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with pipeline.running(db, **FAST) as crew:
+        await begun(db, crew)
+        await db.cancel_job(job_id)
+        await tell(db, crew)
+        await crew.wait_idle()
+
+    row = await row_of(db, job_id)
+    assert row.ready == (Stage.UPLOADED if warned else Stage.CANCELLED)
+    told = f"job {job_id}: its handler caught Interrupted, for a cancel, and returned Done"
+    assert (told in caplog.text) is warned
+    assert ("and the job is cancelled" in caplog.text) is warned
