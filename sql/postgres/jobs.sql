@@ -169,7 +169,7 @@ WITH op AS (
 SELECT n, job_id FROM moved
 
 -- Retry, requeue, cancel, decline, pause and resume: what the caller saw (`event_seq`) must still hold.
--- Who is cancelled or declined needs no checkpoint any more.
+-- Who is cancelled or declined needs no checkpoint any more; who goes back is nowhere yet, and keeps its notes.
 -- name: move_job :batch
 WITH op AS (
     SELECT * FROM unnest(
@@ -180,7 +180,11 @@ WITH op AS (
     UPDATE {schema}.jobs AS job
     SET ready = op.stage, archived = op.archived, hold = op.hold, error = op.error,
         completed_at = CASE WHEN op.archived THEN coalesce(job.completed_at, statement_timestamp() AT TIME ZONE 'UTC') END,
-        progress = CASE WHEN job.ready = op.stage THEN job.progress END,
+        progress = CASE WHEN job.ready = op.stage OR op.archived THEN job.progress END,
+        current_step = CASE WHEN job.ready = op.stage OR op.archived THEN job.current_step END,
+        progress_data = CASE WHEN job.ready = op.stage OR op.archived THEN job.progress_data
+                             WHEN job.progress_data -> 'notes' IS NOT NULL
+                             THEN jsonb_build_object('notes', job.progress_data -> 'notes') END,
         attempt = CASE WHEN job.ready = op.stage THEN job.attempt ELSE 0 END,
         not_before = CASE WHEN job.ready = op.stage THEN job.not_before END,
         lease_token = CASE WHEN job.ready = op.stage THEN job.lease_token END,

@@ -117,12 +117,16 @@ FROM {schema}.jobs WHERE job_id = :job_id AND changes() = 1;
 SELECT :job_id WHERE changes() = 1
 
 -- Retry, requeue, cancel, decline, pause and resume: what the caller saw (`event_seq`) must still hold.
--- Who is cancelled or declined needs no checkpoint any more.
+-- Who is cancelled or declined needs no checkpoint any more; who goes back is nowhere yet, and keeps its notes.
 -- name: move_job :batch
 UPDATE {schema}.jobs
 SET ready = :stage, archived = :archived, hold = :hold, error = :error,
     completed_at = CASE WHEN :archived THEN coalesce(completed_at, {now}) END,
-    progress = CASE WHEN ready = :stage THEN progress END,
+    progress = CASE WHEN ready = :stage OR :archived THEN progress END,
+    current_step = CASE WHEN ready = :stage OR :archived THEN current_step END,
+    progress_data = CASE WHEN ready = :stage OR :archived THEN progress_data
+                         WHEN json_type(progress_data, '$.notes') IS NOT NULL
+                         THEN json_object('notes', json_extract(progress_data, '$.notes')) END,
     attempt = CASE WHEN ready = :stage THEN attempt ELSE 0 END,
     not_before = CASE WHEN ready = :stage THEN not_before END,
     lease_token = CASE WHEN ready = :stage THEN lease_token END,

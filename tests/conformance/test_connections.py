@@ -113,6 +113,7 @@ async def test_health_tells_versions_durability_and_use(db: JobDb, raw: Raw) -> 
     assert health.size_bytes > 100_000
     assert 1 <= health.pool.size <= health.pool.max
     if db.dialect == "sqlite":
+        assert (health.pool.size, health.pool.max) == (2, 2), "one writes, one reads"
         assert (health.journal_mode, health.synchronous) == ("wal", "full")
         assert health.wal_bytes
         assert (await db.health(deep=True)).integrity == []

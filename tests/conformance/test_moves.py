@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -153,6 +154,38 @@ async def test_retry_job_takes_an_ended_job_to_the_first_stage(db: JobDb) -> Non
             EventKind.RETRIED, Stage.QUEUED, stage, "it broke",
         )  # fmt: skip
         assert job_id in [job.job_id for job in await db.get_jobs_by_stage(Stage.QUEUED)]
+
+
+@pytest.mark.parametrize("move", ["retry_job", "requeue_job"])
+async def test_who_goes_back_is_nowhere_yet_and_keeps_its_notes(db: JobDb, move: str) -> None:
+    notes = {"warnings": ["odd"], "counts": {"warnings": 1}}
+    told = {"kind": "count", "done": 8, "total": 20}
+    noted = await db.insert_job(make_job())
+    bare = await db.insert_job(make_job())
+    for job_id, data in ((noted, {**told, "notes": notes}), (bare, told)):
+        await db.update_stage(job_id, Stage.ENCODING)
+        await db.update_job(job_id, progress=0.4, current_step="segment 8", progress_data=data)
+        if move == "retry_job":
+            await db.update_stage(job_id, Stage.FAILED)
+        await getattr(db, move)(job_id)
+
+    first, second = await db.get_jobs_by_ids([noted, bare])
+    assert (first.progress, first.current_step) == (second.progress, second.current_step)
+    assert (first.progress, first.current_step) == (None, None)
+    assert json.loads(first.progress_data or "") == {"notes": notes}
+    assert second.progress_data is None
+
+
+async def test_who_is_cancelled_keeps_how_far_it_was(db: JobDb) -> None:
+    job_id = await db.insert_job(make_job())
+    told = {"kind": "count", "done": 8, "total": 20}
+    await db.update_job(job_id, progress=0.4, current_step="segment 8", progress_data=told)
+    assert await db.cancel_job(job_id)
+
+    row = await db.get_job(job_id)
+    assert row is not None
+    assert (row.progress, row.current_step) == (0.4, "segment 8")
+    assert json.loads(row.progress_data or "") == told
 
 
 async def test_retry_job_refuses_a_job_that_has_not_ended(db: JobDb) -> None:

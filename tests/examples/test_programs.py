@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from examples.file_copy import FileCopy
+from pandora_db.runtime import FileCopyOutput
+from pandora_db.testing import run_job
+
 ROOT = Path(__file__).parents[2]
 RISK = re.compile(r"has a second writer, and SQLite [\d.]+ can damage")
 """What an example of several processes tells with a SQLite that is not made for them."""
@@ -99,6 +103,16 @@ def test_the_copying_job_takes_at_most_30_lines() -> None:
     source = (ROOT / "examples" / "file_copy.py").read_text(encoding="utf-8")
     job = source[source.index("@job(") : source.index("async def main")]
     assert len(job.strip().splitlines()) <= 30
+
+
+async def test_the_copying_job_counts_what_it_has_copied(tmp_path: Path) -> None:
+    source = tmp_path / "one.txt"
+    source.write_text("content")
+    (tmp_path / "copies").mkdir()
+    sources = [tmp_path / "missing.txt", source, tmp_path / "gone.txt"]
+    output = await run_job(FileCopy(sources=sources, destination=tmp_path / "copies"))
+    assert output == FileCopyOutput(copied_count=1, total_bytes=7)
+    assert [path.name for path in (tmp_path / "copies").iterdir()] == ["one.txt"]
 
 
 def check_indexer(out: str) -> None:

@@ -82,6 +82,18 @@ async def test_checkpoints_are_cheap_and_forced_ones_are_written(db: JobDb) -> N
     assert written == [True, False, False, True, False]
 
 
+async def test_checkpoints_are_written_as_often_as_was_asked(db: JobDb) -> None:
+    written: list[bool] = []
+
+    async def handler(ctx: JobContext) -> None:
+        for step in range(3):
+            written.append(await ctx.checkpoint({"step": step}))
+            await asyncio.sleep(0.06)
+
+    await run_one(db, handler, checkpoint_every=0.05)
+    assert written == [True, True, True]
+
+
 async def test_notes_outlast_an_attempt(db: JobDb, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pandora_db.jobs")
 

@@ -6,15 +6,18 @@ import asyncio
 import logging
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pandora_db import (
+    Duplicate,
     EventKind,
     ExecutionFailed,
     HandleClosed,
     Hold,
+    Interrupted,
     InvalidInput,
     InvalidTransition,
     Job,
@@ -23,6 +26,7 @@ from pandora_db import (
     JobStatus,
     JobType,
     NotFound,
+    Priority,
     TaskStage,
 )
 from pandora_db.runtime import Cancelled, FileCopyOutput, JobContext, JobManager, Progress, Registry
@@ -195,7 +199,7 @@ async def test_a_pause_outlasts_the_manager(db: JobDb) -> None:
 async def test_priorities_delays_and_keys(db: JobDb) -> None:
     jobs = JobManager(db, REGISTRY, concurrency=1, **OPTIONS)
     last = await jobs.dispatch(Copy(total=1))
-    first = await jobs.dispatch(Copy(total=2), priority=10)
+    first = await jobs.dispatch(Copy(total=2), priority=Priority.HIGH)
     late = await jobs.dispatch(Copy(total=3), delay=60)
     again = await jobs.dispatch(Copy(total=4), idempotency_key="k")
     assert (await jobs.dispatch(Copy(total=5), idempotency_key="k")).id == again.id
@@ -307,6 +311,119 @@ async def test_what_is_known_is_listed(db: JobDb) -> None:
     assert repr(await jobs.handle(handle.id)) == f"<JobHandle copy {handle.id}>"
     assert await jobs.handle(999) is None
     assert await jobs.get_job_info(999) is None
+
+
+async def test_jobs_are_listed_by_what_became_of_them(db: JobDb) -> None:
+    jobs = JobManager(db, REGISTRY, **OPTIONS)
+    done, failed = [await jobs.dispatch(job) for job in (Copy(total=1), Once())]
+    async with jobs:
+        await jobs.crew.wait_idle()
+    queued, paused, cancelled, running = [await jobs.dispatch(Copy(total=1)) for _ in range(4)]
+    assert await jobs.pause_job(paused.id)
+    assert await jobs.cancel_job(cancelled.id)
+    claim = await db.claim_job(running.id, into=TaskStage.RUNNING)
+    assert claim is not None
+    await db.insert_job(Job(author="mika"))  # of another pipeline
+    expected = {
+        "queued": queued, "running": running, "completed": done,
+        "failed": failed, "cancelled": cancelled, "paused": paused,
+    }  # fmt: skip
+    assert [status.value for status in JobStatus] == [
+        "queued", "running", "paused", "completed", "failed", "cancelled",
+    ]  # fmt: skip
+    for status, handle in expected.items():
+        (info,) = await jobs.list_jobs(status)
+        assert (info.id, info.status, info.name) == (
+            handle.id, JobStatus(status), "once" if status == "failed" else "copy",
+        )  # fmt: skip
+        assert (info.completed_at is None) is (status in ("queued", "running", "paused"))
+        assert info.created_at is not None
+        assert info.error == ("OSError: broken" if status == "failed" else None)
+    assert len(await jobs.list_jobs()) == len(expected)
+    assert len(await jobs.list_jobs(limit=2)) == 2
+
+
+async def test_all_running_jobs_are_listed(db: JobDb) -> None:
+    task = Job(author="mika", job_type=JobType.TASK, ready=TaskStage.QUEUED, name="copy")
+    await db.insert_jobs([task] * 1050)
+    for limit in (1000, 50):
+        await db.claim_jobs(TaskStage.QUEUED, into=TaskStage.RUNNING, limit=limit)
+    assert len(await JobManager(db, REGISTRY).list_running_jobs()) == 1050
+
+
+async def test_a_job_has_an_id_of_another_system(db: JobDb) -> None:
+    jobs = JobManager(db, REGISTRY)
+    key = str(uuid4())
+    handle = await jobs.dispatch_by_name("copy", {"total": 1}, external_id=key)
+    info = await jobs.get_job_info(handle.id)
+    assert info is not None
+    assert info.external_id == key
+    with pytest.raises(Duplicate, match=key):
+        await jobs.dispatch(Copy(total=1), external_id=key)
+    assert len(await jobs.list_jobs()) == 1
+
+
+async def test_what_a_handler_raises_is_told_by_its_result(db: JobDb) -> None:
+    registry = Registry()
+    reasons: list[str] = []
+
+    @registry.job(name="raises")
+    class Raises(BaseModel):
+        async def run(self, _ctx: JobContext) -> None:
+            raise ExecutionFailed("no such device")
+
+    @registry.job(name="stops")
+    class Stops(BaseModel):
+        async def run(self, ctx: JobContext) -> None:
+            try:
+                while True:
+                    await ctx.check_interrupt()
+                    await asyncio.sleep(0.005)
+            except Interrupted as interrupted:
+                reasons.append(interrupted.reason)
+                raise
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        raises = await jobs.dispatch(Raises(), max_attempts=1)
+        with pytest.raises(ExecutionFailed, match="no such device"):
+            await raises.result(10)
+        stops = await jobs.dispatch(Stops())
+        await wait_until(lambda: jobs.crew.running)
+        await jobs.cancel_job(stops.id)
+        with pytest.raises(JobCancelled):
+            await stops.result(10)
+    assert reasons == ["cancel"]
+
+
+async def test_transient_fields_are_made_anew_when_a_job_goes_on(db: JobDb) -> None:
+    registry = Registry()
+    met: list[tuple[int, object]] = []
+
+    @registry.job(name="session")
+    class Session(BaseModel):
+        processed: int = 0
+        connection: object = Field(default_factory=object, exclude=True)
+
+        async def run(self, ctx: JobContext) -> int:
+            met.append((self.processed, self.connection))
+            while self.processed < 50:
+                await ctx.check_interrupt()
+                await asyncio.sleep(0.01)
+                self.processed += 1
+                await ctx.checkpoint()
+            return self.processed
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Session())
+        await wait_until(lambda: met)
+        await asyncio.sleep(0.05)
+        await handle.pause()
+        await wait_until(lambda: _is(jobs, handle.id, JobStatus.PAUSED))
+        await handle.resume()
+        assert await handle.result(10) == 50
+    (first, one), (second, other) = met
+    assert first == 0 < second
+    assert one is not other
 
 
 async def test_what_cannot_be_dispatched_is_refused_and_changes_nothing(db: JobDb) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pandora_db import InvalidInput, Serialization
 from pandora_db.runtime import (
     REGISTRY,
     Done,
     FileCopyOutput,
+    IndexedOutput,
     JobContext,
+    JobOutput,
+    MediaProcessedOutput,
     Registry,
     Snooze,
     job,
@@ -60,6 +65,10 @@ def test_what_is_registered_is_found(registry: Registry) -> None:
         Copy, True, "Copy files", 2,
     )  # fmt: skip
     assert not registry.get("strict").resumable
+    made = found.create({"sources": ["/a"], "destination": "/b"})
+    again = found.unpack(found.pack(made))
+    assert isinstance(again, Copy)
+    assert again.sources == [Path("/a")]
 
 
 def test_the_schema_names_the_parameters(registry: Registry) -> None:
@@ -80,15 +89,57 @@ def test_a_job_is_made_of_json(registry: Registry, params: object) -> None:
 
 def test_a_job_comes_back_from_bytes_and_transient_fields_are_new(registry: Registry) -> None:
     given = Copy(sources=[Path("/a")], destination=Path("/b"), since=datetime.now(UTC), done={1, 2})
+    given._began = -1.0
     blob = registry.serialize_job(given)
     again = registry.deserialize_job("file_copy", blob)
     assert isinstance(again, Copy)
     assert again.model_dump() == given.model_dump()
     assert again.connection is not given.connection
     assert again._began > 0
-    assert b"connection" not in blob
+    fields = msgpack.unpackb(blob)["fields"]
+    assert set(fields) == {"sources", "destination", "since", "done"}
     strict = Strict(at=datetime.now(UTC), path=Path("/a"))
     assert registry.deserialize_job("strict", registry.serialize_job(strict)) == strict
+
+
+def test_the_state_leaves_out_what_is_transient_and_makes_it_anew(registry: Registry) -> None:
+    given = Copy(sources=[Path("/a")], destination=Path("/b"), done={1})
+    given._began = -1.0
+    definition = registry.get("file_copy")
+    state, version = definition.state(given)
+    assert isinstance(state, dict)
+    assert set(state) == {"sources", "destination", "since", "done"}
+    again = definition.restore(state)
+    assert isinstance(again, Copy)
+    assert (again.done, version) == ({1}, 2)
+    assert again.connection is not given.connection
+    assert again._began > 0
+
+
+def test_what_cannot_be_kept_is_refused() -> None:
+    made = Registry()
+
+    @made.job(name="holds")
+    class Holds(BaseModel):
+        thing: Any
+
+        async def run(self, ctx: JobContext) -> None: ...
+
+    for thing in (object(), 2**64):
+        with pytest.raises(Serialization, match=r"^holds cannot be kept: "):
+            made.serialize_job(Holds(thing=thing))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sources": ["/path/to/file1", "/path/to/file2"], "destination": "/path/to/dest"},
+        {"sources": [f"/{n}" for n in range(99)], "destination": "/b", "done": [*range(99)]},
+    ],
+)
+def test_kept_parameters_take_less_room_than_as_json(registry: Registry, params: Any) -> None:
+    job = registry.create_job("file_copy", params)
+    assert len(registry.serialize_job(job)) < len(job.model_dump_json())
 
 
 def test_an_unknown_name_names_those_that_are_close(registry: Registry) -> None:
@@ -219,6 +270,34 @@ def test_an_output_has_a_kind(registry: Registry, value: object, outcome: str) -
     assert read.kind == outcome
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (IndexedOutput(total_files=1, total_dirs=2, total_bytes=3), "indexed"),
+        (MediaProcessedOutput(thumbnails_generated=1, metadata_extracted=2), "media_processed"),
+        ({"any": ["JSON", 1]}, "custom"),
+        (5, "custom"),
+        (None, None),
+    ],
+)
+def test_whatever_is_returned_has_a_kind(value: object, kind: str | None) -> None:
+    made = Registry()
+
+    @made.job(name="any")
+    class Whatever(BaseModel):
+        async def run(self, ctx: JobContext) -> Any: ...
+
+    assert made.get("any").read_output(value) == Done(value, kind)
+
+
+def test_an_output_refuses_what_it_would_not_keep() -> None:
+    fields: Any = {"copied_count": 1, "total_bytes": 2, "failed": 3}
+    with pytest.raises(ValidationError, match="failed"):
+        FileCopyOutput(**fields)
+    with pytest.raises(ValidationError, match="a"):
+        JobOutput(a=1)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("value", [None, {"copied_count": "1", "total_bytes": 2}, 5])
 def test_a_wrong_output_fails_the_job_for_good(registry: Registry, value: object) -> None:
     read: Any = registry.get("file_copy").read_output(value)
@@ -232,23 +311,22 @@ def test_the_default_registry_is_the_one_of_the_decorator() -> None:
 
 
 def test_installed_packages_name_their_jobs(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     points = [
         metadata.EntryPoint("mine", f"{__name__}:register_strict", "pandora_db.jobs"),
         metadata.EntryPoint("broken", "no.such.module", "pandora_db.jobs"),
+        metadata.EntryPoint("module", "one_of_theirs", "pandora_db.jobs"),
     ]
-    monkeypatch.setattr(metadata, "entry_points", lambda **_: points)
-    monkeypatch.setattr(metadata.EntryPoint, "load", _load)
-    assert registry.load_entry_points() == ["mine"]
+    (tmp_path / "one_of_theirs.py").write_text("imported = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: points if group == "pandora_db.jobs" else []
+    )
+    assert registry.load_entry_points() == ["mine", "module"]
     assert registry.has_job("by_entry_point")
+    assert sys.modules.pop("one_of_theirs").imported
 
 
 def register_strict(registry: Registry) -> None:
     registry.job(name="by_entry_point")(Strict)
-
-
-def _load(point: metadata.EntryPoint) -> object:
-    if point.name == "broken":
-        raise ModuleNotFoundError(point.value)
-    return register_strict

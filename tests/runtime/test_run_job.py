@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pandora_db import ExecutionFailed, InvalidInput
-from pandora_db.runtime import JobContext, Registry
-from pandora_db.testing import run_job
+from pandora_db import ExecutionFailed, InvalidInput, JobStatus
+from pandora_db.runtime import JobContext, JobManager, Registry
+from pandora_db.testing import new_test_db, run_job
 
 REGISTRY = Registry()
 
@@ -30,6 +30,16 @@ class Double(BaseModel):
 async def test_the_output_comes_back(tmp_path: Path) -> None:
     assert await run_job(Double(number=4), registry=REGISTRY, data_root=tmp_path) == 8
     assert [path.read_text() for path in tmp_path.rglob("number")] == ["4"]
+
+
+async def test_a_new_database_lists_no_jobs() -> None:
+    async with new_test_db() as db:
+        jobs = JobManager(db, REGISTRY)
+        assert await jobs.list_jobs() == []
+        assert await jobs.list_jobs(JobStatus.RUNNING) == []
+        await jobs.dispatch(Double(number=2))
+        assert await jobs.list_jobs(JobStatus.RUNNING) == []
+        assert len(await jobs.list_jobs()) == 1
 
 
 async def test_a_failure_is_raised() -> None:
