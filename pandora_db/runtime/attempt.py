@@ -145,6 +145,11 @@ class Attempt:
             self.outcome = Fail("the handler went on after it was cancelled", final=final)
             self._conclude()
 
+    def hurry(self) -> None:
+        """Let the end of the job wait no longer for what was told last."""
+        if self._ctx.told is not None:
+            self._ctx.told.hurry()
+
     def leave(self) -> bool:
         """Leave the job to its lease; whether there is still something under way to wait for."""
         if self._phase is _Phase.ENDING:
@@ -167,7 +172,7 @@ class Attempt:
         if self._phase is not _Phase.WORKING or self.task.cancelling():
             return value
         outcome = read_outcome(value)
-        if isinstance(outcome, Done) and not (self._ctx.has_told or self.claim.lost):
+        if isinstance(outcome, Done) and self._ctx.told is None and not self.claim.lost:
             self.task.remove_done_callback(self._handler_ended)  # it would cost a turn of the loop
             self._unwatch()
             self._post.on_returned(self, outcome)
@@ -187,9 +192,14 @@ class Attempt:
         with failing(self.claim):
             if ended is not None:
                 self.outcome = self._read(ended)
-            if self._ctx.has_told:
-                await self._ctx.close(lost=self.claim.lost)
-            at = await end_claim(self._post.db, self.claim, self.outcome, self._post.work)
+            told = self._ctx.told
+            try:
+                at = await end_claim(
+                    self._post.db, self.claim, self.outcome, self._post.work, told=told
+                )
+            finally:
+                if told is not None:
+                    told.drop()
             if self.outcome is None and at is not None:
                 log_stopped(self.claim, at, begun=ended is not None)
 

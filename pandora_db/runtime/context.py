@@ -255,12 +255,3 @@ class JobContext(Telling):
         if self._reason is None or reason == "cancel":
             self._reason = reason
         self._asked.set()
-
-    async def close(self, *, lost: bool) -> None:
-        """Write what was told last; nothing when the claim is lost."""
-        if self._told is None:
-            return
-        if lost:
-            self._told.drop()
-        else:
-            await self._told.close()

@@ -12,38 +12,29 @@ from uuid import UUID
 from pandora_db.codecs.claim import ending
 from pandora_db.codecs.json_text import Json
 from pandora_db.errors import (
-    ConnectionFailed,
     InvalidInput,
     InvalidTransition,
     LeaseLost,
-    LockTimeout,
     NotFound,
     OutcomeUnknown,
     PandoraDbError,
-    PoolTimeout,
-    StatementTimeout,
-    StorageError,
-    TransactionAborted,
 )
 from pandora_db.models.claim import Finish
 from pandora_db.models.stage import StageKind
 from pandora_db.runtime.attempt_log import log_failed, log_raised
 from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, plain_output
+from pandora_db.runtime.passing import FIRST_PAUSE, PASSING, next_pause
 from pandora_db.store.claim_ends import retry_wait
 
 if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
+    from pandora_db.runtime.reporter import Reporter
     from pandora_db.runtime.work import Work
     from pandora_db.store import Store
 
 log = logging.getLogger("pandora_db")
 
-_PASSING = (
-    ConnectionFailed, LockTimeout, OutcomeUnknown, PoolTimeout, StatementTimeout, StorageError,
-    TransactionAborted,
-)  # fmt: skip
-_FIRST, _MOST = 0.1, 5.0  # seconds between two tries
 LEFT = "it was left to its lease"
 """Said to a claim that is given up: as long as anything keeps it, it would be renewed."""
 
@@ -80,23 +71,26 @@ async def end_claim(
     outcome: Outcome | None,
     work: Work,
     *,
+    told: Reporter | None = None,
     failed: PandoraDbError | None = None,
 ) -> StageCode | None:
     """Write what an outcome means for the job; None gives it back. Where it is now, if known.
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
-    `failed` is what the first try met, if there was one.
+    What was `told` last is written before it. `failed` is what the first try met, if there was one.
     """
     if claim.lost:
         log.info("job %d: %s", claim.job_id, claim.error())
     at: StageCode | None = None
     call: UUID | None = None
-    pause = _FIRST
+    pause = FIRST_PAUSE
     while not claim.lost:
         try:
             if failed is not None:
                 error, failed = failed, None
                 raise error
+            if told is not None and call is None:  # after an end that may be written it is too late
+                await told.close()
             at = await _write(db, claim, outcome, work, call)
             break
         except LeaseLost as error:
@@ -104,7 +98,7 @@ async def end_claim(
             claim.lose(error.reason)
         except (InvalidInput, RecursionError) as error:
             outcome = _unkept(claim, outcome, error)
-        except _PASSING as error:
+        except PASSING as error:
             call, pause = await _try_later(claim, error, call, pause)
         except PandoraDbError as error:
             log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
@@ -120,10 +114,10 @@ async def _try_later(
     """Wait; the operation id and the pause of the next try."""
     if isinstance(error, OutcomeUnknown):
         call = error.operation_id
-    if pause == _FIRST:
+    if pause == FIRST_PAUSE:
         log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
     await asyncio.sleep(pause)
-    return call, min(2 * pause, _MOST)
+    return call, next_pause(pause)
 
 
 def _unkept(claim: Claim, outcome: Outcome | None, error: Exception) -> Fail:

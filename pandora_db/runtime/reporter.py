@@ -16,6 +16,7 @@ from pandora_db.errors import LeaseLost, OutcomeUnknown, PandoraDbError
 from pandora_db.models.limits import MAX_LOGS
 from pandora_db.models.log import LogLine
 from pandora_db.runtime.notes import Notes
+from pandora_db.runtime.passing import FIRST_PAUSE, PASSING, next_pause
 from pandora_db.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Reporter:
         self._next = self._loop.time()
         self._dirty = False
         self._closed = False
+        self._hurried = False
+        self._closing: asyncio.Timeout | None = None
         # When each line was said; those that would not be kept anyway are let go, and counted.
         self._lines: deque[tuple[float, LogLine]] = deque()
         self._dropped = 0
@@ -65,17 +68,32 @@ class Reporter:
         self._here(self._keep, self._loop.time(), line)
 
     async def close(self) -> None:
-        """Write what is left, once."""
+        """Write what is left; what is told from now on is told to nobody.
+
+        It is tried again through failures that pass, but for no longer than a lease lasts: the end
+        of the job waits for it. Whoever could not write that end either may call this again.
+        """
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._is_due:
-            await self._write()
-        self.drop()
+        written = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as self._closing:
+                written = await self._write_last()
+        self._closing = None
+        if not written:
+            log.warning(
+                "what job %d told last could not be written; its end waits for it no longer",
+                self._claim.job_id,
+            )
+
+    def hurry(self) -> None:
+        """Have `close` give up what it is at; from now on it tries once."""
+        self._hurried = True
+        if self._closing is not None:
+            self._closing.reschedule(self._loop.time())
+            self._closing = None
 
     def drop(self) -> None:
         """Write nothing more, also of what is told from now on."""
@@ -97,12 +115,16 @@ class Reporter:
                 self._loop.call_soon_threadsafe(call, *args)
 
     def _report(self, progress: Progress | None) -> None:
+        if self._closed:  # a handler that was given up, or its thread, goes on telling
+            return
         if progress is not None:
             self._progress = progress
         self._dirty = True
         self._soon()
 
     def _keep(self, said: float, line: LogLine) -> None:
+        if self._closed:
+            return
         if len(self._lines) == MAX_LOGS:
             self._lines.popleft()
             self._dropped += 1
@@ -113,10 +135,12 @@ class Reporter:
     def _is_due(self) -> bool:
         return self._dirty or bool(self._lines) or self._unsure is not None
 
+    @property
+    def _is_left(self) -> bool:
+        return self._is_due and self._claim.alive
+
     def _soon(self) -> None:
-        if self._closed:  # a handler that was given up, or its thread, goes on telling
-            return
-        if self._timer is None and self._task is None:
+        if self._timer is None and self._task is None and not self._closed:
             self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._begin)
 
     def _begin(self) -> None:
@@ -129,19 +153,34 @@ class Reporter:
             await self._write()
         finally:
             self._task = None
-            if self._is_due and self._claim.alive:
+            if self._is_left:
                 self._soon()
 
-    async def _write(self) -> None:
-        """Both at once: they go out together."""
-        await asyncio.gather(self._write_progress(), self._write_lines())
+    async def _write_last(self) -> bool:
+        """Through failures that pass; whether nothing is left."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        until = self._loop.time() + self._claim.lease
+        pause = FIRST_PAUSE
+        while self._is_left:
+            errors = await self._write()
+            may_pass = any(isinstance(error, PASSING) for error in errors)
+            if self._hurried or not may_pass or self._loop.time() + pause > until:
+                break
+            await asyncio.sleep(pause)
+            pause = next_pause(pause)
+        return not self._is_left
 
-    async def _write_progress(self) -> None:
+    async def _write(self) -> tuple[PandoraDbError | None, PandoraDbError | None]:
+        """Both at once: they go out together. What each of them met."""
+        return await asyncio.gather(self._write_progress(), self._write_lines())
+
+    async def _write_progress(self) -> PandoraDbError | None:
         progress, notes = self._progress, self.notes.to_data()
         data: dict[str, Any] = progress.to_data() | ({"notes": notes} if notes else {})
         dirty, self._dirty = self._dirty, False
         if not dirty or not self._claim.alive:
-            return
+            return None
         try:
             await self._db.update_job(
                 self._claim, progress=progress.fraction, current_step=progress.step,
@@ -150,18 +189,23 @@ class Reporter:
             internals(self._db).lookout.tell(self._claim.job_id)
         except LeaseLost as error:
             self._claim.lose(error.reason)
-        except PandoraDbError as error:  # the next one may get through; the last is told nowhere
+        except PandoraDbError as error:
             log.warning("progress of job %d was not written: %s", self._claim.job_id, error)
+            self._dirty = self._dirty or isinstance(error, PASSING)
+            return error
+        return None
 
-    async def _write_lines(self) -> None:
+    async def _write_lines(self) -> PandoraDbError | None:
+        error: PandoraDbError | None = None
         if self._unsure is not None and self._claim.alive:
-            await self._append(self._unsure)
+            error = await self._append(self._unsure)
         if self._lines and self._unsure is None and self._claim.alive:
             batch = _Batch(self._lines, self._dropped)
             self._lines, self._dropped = deque(), 0
-            await self._append(batch)
+            error = await self._append(batch)
+        return error
 
-    async def _append(self, batch: _Batch) -> None:
+    async def _append(self, batch: _Batch) -> PandoraDbError | None:
         now = self._loop.time()
         lines = [line._replace(age=now - said) for said, line in batch.lines]
         try:
@@ -180,3 +224,5 @@ class Reporter:
                 together = [*batch.lines, *self._lines]
                 self._lines = deque(together[-MAX_LOGS:])
                 self._dropped += batch.dropped + len(together) - len(self._lines)
+            return error
+        return None

@@ -34,9 +34,9 @@ class Telling:
         self._told: Reporter | None = None
 
     @property
-    def has_told(self) -> bool:
-        """Whether anything was told."""
-        return self._told is not None
+    def told(self) -> Reporter | None:
+        """What gathers it; None as long as nothing was told."""
+        return self._told
 
     @property
     def _reporter(self) -> Reporter:

@@ -189,9 +189,10 @@ class Worker:
             attempt.cut()
 
     def give_up(self) -> None:
-        """Go on without the handlers that were cancelled and go on."""
+        """Go on without the handlers that were cancelled and go on; what has ended is written."""
         for attempt in tuple(self.attempts):
             attempt.give_up()
+            attempt.hurry()
 
     def leave(self) -> None:
         """Wait for nothing any more: what is still under way is left to its lease."""

@@ -249,6 +249,59 @@ async def test_lines_whose_fate_is_unknown_are_written_once_and_before_newer_one
     assert calls == [None, call, call, None]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_last_lines_whose_fate_is_unknown_are_written_once(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    append = db.append_logs
+    calls: list[UUID | None] = []
+    call = uuid4()
+
+    async def uncertain(
+        claim: Any, lines: Any, *, operation_id: UUID | None = None, **options: Any
+    ) -> int:
+        calls.append(operation_id)
+        if len(calls) > 3:
+            return await append(claim, lines, operation_id=operation_id, **options)
+        if kept:
+            await append(claim, lines, operation_id=call, **options)
+        raise OutcomeUnknown(call, "append_logs")
+
+    monkeypatch.setattr(db, "append_logs", uncertain)
+
+    async def handler(ctx: JobContext) -> None:
+        ctx.log("the last line")
+
+    row = await run_one(db, handler)
+    assert row.ready == DOWNLOAD[2]
+    assert calls == [None, call, call, call]
+    assert [line.message for line in await db.logs(row.job_id)] == ["the last line"]
+
+
+async def test_progress_whose_write_failed_is_written_without_being_told_again(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = db.update_job
+    failures = [ConnectionFailed("gone", target="here")]
+
+    async def failing(job: Any, **changes: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await update(job, **changes)
+
+    monkeypatch.setattr(db, "update_job", failing)
+
+    async def handler(ctx: JobContext) -> None:
+        async def written() -> bool:
+            return (await row_of(db, ctx.job_id)).progress == 0.5
+
+        ctx.progress(0.5)
+        await wait_until(written)
+
+    row = await run_one(db, handler, progress_every=0.01)
+    assert (row.ready, row.error, failures) == (DOWNLOAD[2], None, [])
+
+
 async def test_the_log_keeps_what_the_handler_appends_itself(db: JobDb) -> None:
     said: list[str] = []
 

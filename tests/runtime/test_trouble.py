@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 import pytest
 
-from pandora_db import Job, JobDb, Stage
+from pandora_db import Job, JobDb, LockTimeout, MissingPrivilege, PandoraDbError, Stage
 from pandora_db.runtime import Cancelled, Done, JobContext, ahead
 from pandora_db.services.heartbeat import Heartbeat
 from tests.support.handlers import FAST, one_stage, row_of, run_one
@@ -73,6 +75,95 @@ async def test_the_end_of_a_job_is_written_when_the_database_is_back(
             await wait_until(lambda: not crew.running)
         assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
     assert "could not be written yet" in caplog.text
+
+
+async def test_what_was_told_last_is_written_when_the_database_is_back(
+    db_url: str, raw: Raw
+) -> None:
+    at_work, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        at_work.set()
+        await go_on.wait()
+        ctx.progress(0.9)
+        ctx.log("the last line")
+        ctx.warn("careful")
+        ctx.count("frames", 42)
+
+    async with impatient(db_url) as db:
+        job_id = await db.insert_job(Job(author="mika"))
+        async with one_stage(handler).running(db, **FAST) as crew:
+            await asyncio.wait_for(at_work.wait(), 10)
+            with locked(raw):
+                go_on.set()
+                await asyncio.sleep(1.2)
+            await wait_until(lambda: not crew.running)
+        row = await row_of(db, job_id)
+        lines = [line.message for line in await db.logs(job_id)]
+    assert (row.ready, row.progress) == (Stage.DOWNLOADED, 0.9)
+    notes = json.loads(row.progress_data or "")["notes"]
+    assert (notes["warnings"], notes["metrics"]) == (["careful"], {"frames": 42})
+    assert lines == ["the last line", "careful"]
+
+
+async def test_what_was_told_last_holds_the_end_up_no_longer_than_a_lease_lasts(
+    db_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with JobDb.open(db_url, sweep=None, lease=1.0, heartbeat=0.3) as db:
+        tries = fail_logs(db, monkeypatch, LockTimeout("locked"))
+        began = time.monotonic()
+        row = await run_one(db, tell)
+    assert 0.5 < time.monotonic() - began < 5.0
+    assert len(tries) > 1
+    assert (row.ready, row.progress) == (Stage.DOWNLOADED, 0.5)
+    assert f"what job {row.job_id} told last could not be written" in caplog.text
+
+
+async def test_a_log_that_is_refused_does_not_hold_the_end_up(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = fail_logs(db, monkeypatch, MissingPrivilege("no right"))
+    row = await run_one(db, tell)
+    assert (row.ready, row.progress) == (Stage.DOWNLOADED, 0.5)
+    assert len(tries) <= 2  # as it was told, and at the end
+    assert f"what job {row.job_id} told last could not be written" in caplog.text
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_ending_leaves_time_for_the_end_of_a_job_whose_log_cannot_be_written(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    tries = fail_logs(db, monkeypatch, None if hangs else LockTimeout("locked"))
+    job_id = await db.insert_job(Job(author="mika"))
+    terms = FAST | {"shutdown_timeout": 2.0}
+    async with one_stage(tell).running(db, **terms):
+        await wait_until(lambda: tries)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.0
+    row = await row_of(db, job_id)
+    assert (row.ready, row.progress) == (Stage.DOWNLOADED, 0.5)
+
+
+async def tell(ctx: JobContext) -> None:
+    ctx.progress(0.5)
+    ctx.log("a line")
+
+
+def fail_logs(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, error: PandoraDbError | None
+) -> list[float]:
+    """No log is written; when it was tried. Without an error the call hangs."""
+    tries: list[float] = []
+
+    async def append_logs(*_: object, **__: object) -> int:
+        tries.append(time.monotonic())
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr(db, "append_logs", append_logs)
+    return tries
 
 
 async def test_workers_look_again_when_the_database_is_back(
