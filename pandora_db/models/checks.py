@@ -33,7 +33,7 @@ _HUGE = 2**70
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _KEY_SHOWN = 40
-_SURELY_SMALL = MAX_JSON // 32  # no number or character takes more than 32 bytes of JSON
+_WIDEST = 32  # no number or character takes more bytes of JSON
 
 
 def describe(value: object) -> str:
@@ -187,28 +187,30 @@ def decode_json(text: str | None, field: str) -> Json:
     return value
 
 
-def check_json(value: object, field: str) -> Json:
+def check_json(
+    value: object, field: str, *, most: int = MAX_JSON, levels: int = MAX_JSON_DEPTH
+) -> Json:
     """A copy of `value` when both engines store it as JSON and read it back equal.
 
     Takes None, bool, int (64 bits, exact on both), finite float below 1e16, text without NUL or
-    lone surrogates, list, tuple (becomes a list) and dict with text keys, to a depth of 64.
+    lone surrogates, list, tuple (becomes a list) and dict with text keys, to a depth of `levels`.
 
     Raises:
-        InvalidInput: anything else, or more than 1 MiB; the message has the path to it.
+        InvalidInput: anything else, or more than `most` bytes; the message has the path to it.
     """
-    walk = _JsonCopy(field)
+    walk = _JsonCopy(field, most, levels)
     copy = walk.copy(value, field, 0)
-    if MAX_JSON - walk.room > _SURELY_SMALL:
-        dump_json(copy, field)
+    if most - walk.room > most // _WIDEST:
+        dump_json(copy, field, most)
     return copy
 
 
-def dump_json(value: Json, field: str) -> str:
-    """Compact JSON text of a checked `value`; raises `InvalidInput` when it exceeds 1 MiB."""
+def dump_json(value: Json, field: str, most: int = MAX_JSON) -> str:
+    """Compact JSON text of a checked `value`; raises `InvalidInput` above `most` bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     size = len(text) if text.isascii() else len(text.encode())
-    if size > MAX_JSON:
-        message = f"{field} takes {size} bytes as JSON; expected at most {MAX_JSON}"
+    if size > most:
+        message = f"{field} takes {size} bytes as JSON; expected at most {most}"
         raise InvalidInput(message, field=field)
     return text
 
@@ -216,22 +218,24 @@ def dump_json(value: Json, field: str) -> str:
 class _JsonCopy:
     """One walk through a JSON value; counts, so that shared or cyclic parts cannot blow it up."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, most: int, levels: int) -> None:
         self.field = field
-        self.room = MAX_JSON
+        self.most = most
+        self.levels = levels
+        self.room = most
 
     def copy(self, value: object, path: str, depth: int) -> Json:
         self.room -= 1
         if self.room < 0:
-            self.refuse(self.field, f"too large; expected at most {MAX_JSON} bytes as JSON")
+            self.refuse(self.field, f"too large; expected at most {self.most} bytes as JSON")
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return self.text(value, path)
         if isinstance(value, int | float):
             return self.number(value, path)
-        if depth >= MAX_JSON_DEPTH:
-            self.refuse(path, f"nested too deep; expected at most {MAX_JSON_DEPTH} levels")
+        if depth >= self.levels:
+            self.refuse(path, f"nested too deep; expected at most {self.levels} levels")
         if isinstance(value, dict):
             return self.pairs(cast("dict[object, object]", value), path, depth)
         if not isinstance(value, list | tuple):

@@ -35,6 +35,10 @@ MAX_SKIPPED = 2**31 - 1
 
 MAX_JSON = 1_048_576
 MAX_JSON_DEPTH = 64
+
+MAX_PROGRESS = 262_144
+"""Bytes of the data of a `Progress`: the rest of `progress_data` is for the notes of the job."""
+
 MAX_JSON_FLOAT = 1e16
 """Floats in JSON stay below this: JSONB keeps numbers as decimals, and larger floats come back as
 integers that no longer equal what was stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from pandora_db.codecs.checks import check_text, clean_error
@@ -21,7 +22,8 @@ _NAME = 128
 class Notes:
     """Kept in `progress_data`, over attempts and restarts: the last 50 of a kind, and how many.
 
-    What stands there may be another program's: what is of no use is left out.
+    However long they are, they fit in there beside the largest `Progress`. What stands there may be
+    another program's: what is of no use is left out.
     """
 
     def __init__(self, job: JobRow) -> None:
@@ -37,8 +39,8 @@ class Notes:
         if not isinstance(stored, dict):
             return
         notes = cast("dict[str, object]", stored)
-        self.warnings = [text for text in _items(notes.get("warnings")) if isinstance(text, str)]
-        self.errors = [text for text in _items(notes.get("errors")) if isinstance(text, str)]
+        self.warnings = _texts(notes.get("warnings"))
+        self.errors = _texts(notes.get("errors"))
         counts, metrics = _facts(notes.get("counts")), _facts(notes.get("metrics"))
         self.counts |= {kind: n for kind, n in counts.items() if kind in self.counts and n >= 0}
         self.metrics = dict(list(metrics.items())[:_METRICS])
@@ -54,15 +56,11 @@ class Notes:
     def measure(self, name: str, value: float, *, add: bool) -> None:
         """Set a metric, or add to it."""
         check_text(name, "name", _NAME, least=1)
-        if isinstance(value, bool) or not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInput(f"metric {name} is {value!r}; expected a number", field="value")
+        _check_number(value, name)
         if name not in self.metrics and len(self.metrics) >= _METRICS:
             raise InvalidInput(f"a job keeps at most {_METRICS} metrics", field="name")
         value += self.metrics.get(name, 0) if add else 0
-        encode_json(
-            value, f"metric {name}"
-        )  # not when all is written, where it would stop the rest
-        self.metrics[name] = value
+        self.metrics[name] = _check_number(value, name)
 
     def to_data(self) -> dict[str, Any]:
         """What is kept; nothing where there is nothing."""
@@ -75,24 +73,37 @@ class Notes:
         return {name: value for name, value in facts.items() if value}
 
     def _add(self, kind: str, kept: list[str], said: str | BaseException) -> str:
-        text = clean_error(said, kind)[:_LONGEST]
+        text = _shortened(said, kind)
         kept.append(text)
         del kept[:-_KEPT]
         self.counts[kind] += 1
         return text
 
 
-def _items(stored: object) -> list[object]:
-    return cast("list[object]", stored) if isinstance(stored, list) else []
+def _shortened(said: str | BaseException, kind: str) -> str:
+    return clean_error(said, kind)[:_LONGEST]
+
+
+def _check_number(value: object, name: str) -> float:
+    """Not when all is written, where it would stop the rest."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"metric {name} is {value!r}; expected a number", field="value")
+    encode_json(value, f"metric {name}")
+    return value
+
+
+def _texts(stored: object) -> list[str]:
+    """The texts of what may be a list of anything."""
+    items = cast("list[object]", stored) if isinstance(stored, list) else []
+    return [_shortened(text, "note") for text in items if isinstance(text, str)][-_KEPT:]
 
 
 def _facts(stored: object) -> dict[str, float]:
-    """The numbers of what may be an object of anything."""
+    """The numbers that can be kept of what may be an object of anything."""
     if not isinstance(stored, dict):
         return {}
-    facts = cast("dict[str, object]", stored)
-    return {
-        name: number
-        for name, number in facts.items()
-        if isinstance(number, int | float) and not isinstance(number, bool)
-    }
+    kept: dict[str, float] = {}
+    for name, number in cast("dict[str, object]", stored).items():
+        with suppress(InvalidInput):
+            kept[check_text(name, "name", _NAME, least=1)] = _check_number(number, name)
+    return kept

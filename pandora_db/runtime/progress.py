@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pandora_db.codecs.checks import check_int, check_progress, check_text
-from pandora_db.codecs.json_text import Json, encode_json
+from pandora_db.codecs.json_text import Json
 from pandora_db.errors import InvalidInput
-from pandora_db.models.limits import MAX_ID, MAX_STEP
+from pandora_db.models.checks import check_json, refuse
+from pandora_db.models.limits import MAX_ID, MAX_JSON_DEPTH, MAX_PROGRESS, MAX_STEP
 
 if TYPE_CHECKING:
     from pandora_db.models.job_row import JobRow
@@ -29,7 +30,8 @@ class Progress:
         kind: "percentage", "count", "bytes", "structured" or "indeterminate".
         done: how many, of a count or of bytes.
         total: of how many; None when that is not known.
-        data: what a structured progress tells.
+        data: what a structured progress tells, at most 256 KiB as JSON and 63 levels deep; a copy
+            of what was given.
     """
 
     fraction: float | None = None
@@ -40,6 +42,8 @@ class Progress:
     data: Json = None
 
     def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            refuse("kind", self.kind, f"one of {', '.join(_KINDS)}")
         if self.fraction is not None:
             check_progress(self.fraction)
         if self.step is not None:
@@ -49,7 +53,8 @@ class Progress:
         if self.total is not None:
             check_int(self.total, "total", 0, MAX_ID)
         if self.data is not None:
-            encode_json(self.data, "data")
+            # Whoever goes on changing what was told must not spoil what is written later.
+            object.__setattr__(self, "data", _copied(self.data))
 
     @classmethod
     def percentage(cls, fraction: float, step: str | None = None) -> Self:
@@ -70,7 +75,7 @@ class Progress:
     def structured(
         cls, data: Json, *, fraction: float | None = None, step: str | None = None
     ) -> Self:
-        """Any JSON value."""
+        """Any JSON value of at most 256 KiB, 63 levels deep: a summary, not the state itself."""
         return cls(fraction, step, "structured", data=data)
 
     @classmethod
@@ -94,6 +99,14 @@ class Progress:
                 return cls(job.progress, job.current_step, *told)
         kind = "indeterminate" if job.progress is None else "percentage"
         return cls(job.progress, job.current_step, kind)
+
+
+def _copied(data: Json) -> Json:
+    try:  # one level and most of the bytes of `progress_data` are not for it
+        return check_json(data, "data", most=MAX_PROGRESS, levels=MAX_JSON_DEPTH - 1)
+    except InvalidInput as error:
+        advice = "tell a summary, and keep the rest in a checkpoint or in a file of ctx.data_dir"
+        raise InvalidInput(f"{error}; {advice}", field="data") from None
 
 
 def _part(done: int, total: int | None) -> float | None:

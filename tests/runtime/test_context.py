@@ -43,6 +43,62 @@ async def test_progress_that_is_none_is_refused(db: JobDb, value: float) -> None
         Progress.percentage(value)
 
 
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("data", "limit"),
+    [
+        (nested(64), "at most 63 levels; tell a summary"),
+        ("x" * 262_143, "at most 262144; tell a summary"),
+        ([1] * 300_000, "at most 262144 bytes as JSON; tell a summary"),
+        ({"a": {1}}, "expected JSON"),
+    ],
+    ids=["deep", "large", "of too many parts", "a set"],
+)
+def test_progress_that_would_not_be_kept_is_refused_where_it_is_told(data: Any, limit: str) -> None:
+    with pytest.raises(InvalidInput, match=limit):
+        Progress.structured(data)
+
+
+def test_progress_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="expected one of percentage, count"):
+        Progress(kind="very far")
+
+
+@pytest.mark.parametrize("data", [nested(63), "x" * 262_142], ids=["deep", "large"])
+async def test_the_largest_progress_is_kept_with_as_many_notes_as_there_may_be(
+    db: JobDb, data: Any
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        for number in range(200):
+            ctx.metric(f"{number:03}" + "\x01" * 125, -1.2345678901234567e-100)
+        for _ in range(50):
+            ctx.warn("\x01" * 1000)
+            ctx.add_error("\x01" * 1000)
+        ctx.progress(Progress.structured(data, fraction=0.5, step="far"))
+
+    row = await run_one(db, handler, progress_every=60.0)
+    assert Progress.of(row) == Progress.structured(data, fraction=0.5, step="far")
+    notes = json.loads(row.progress_data or "")["notes"]
+    assert [len(notes[kind]) for kind in ("warnings", "errors", "metrics")] == [50, 50, 200]
+
+
+async def test_progress_is_what_it_was_when_it_was_told(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        data: dict[str, Any] = {"files": [1]}
+        ctx.progress(0.1)
+        ctx.progress(Progress.structured(data))
+        data["files"] = {2}
+
+    row = await run_one(db, handler, progress_every=60.0)
+    assert Progress.of(row).data == {"files": [1]}
+
+
 async def test_progress_is_written_once_in_each_interval(
     db: JobDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +412,9 @@ async def test_a_metric_that_cannot_be_kept_is_refused_where_it_is_set(
     async def handler(ctx: JobContext) -> None:
         with pytest.raises(InvalidInput, match="metric fps"):
             ctx.metric("fps", value)
+        ctx.metric("fps", 0.5)
+        with pytest.raises(InvalidInput, match="metric fps"):
+            ctx.count("fps", value)
         ctx.progress(0.5)
 
     row = await run_one(db, handler)
@@ -368,6 +427,8 @@ async def test_a_metric_that_cannot_be_kept_is_refused_where_it_is_set(
         {"notes": {"metrics": ["fps"]}},
         {"notes": {"warnings": None, "errors": "none"}},
         {"notes": {"counts": {"warnings": "many"}}},
+        {"notes": {"warnings": ["x" * 1_040_000]}},
+        {"notes": {"metrics": {"x" * 1_040_000: 1}}},
         {"kind": "count", "done": "x"},
         {"kind": "bytes", "total": 1.5},
         {"kind": 5},
