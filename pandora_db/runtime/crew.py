@@ -187,7 +187,10 @@ class Crew:
                     )  # fmt: skip
 
     async def stop(self) -> None:
-        """End within `shutdown_timeout`; goes on to its end when the caller is cancelled."""
+        """End within `shutdown_timeout`; goes on to its end when the caller is cancelled.
+
+        It may be called any number of times, also at once: each returns when all has ended.
+        """
         self._stopped = True
         await finish(self._stop())
 

@@ -27,15 +27,17 @@ class Requests:
         self._poll = poll
         self._again = False
         self._task: asyncio.Task[None] | None = None
-        self._undo: Callable[[], None] = lambda: None
+        self._undo: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Begin."""
         self._undo = internals(self._db).lookout.attend(self._look, self._poll)
 
     def stop(self) -> None:
-        """End."""
-        self._undo()
+        """End; it may have ended before."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
         if self._task is not None:
             self._task.cancel()
 

@@ -233,6 +233,22 @@ async def test_workers_begin_once_whoever_else_begins_or_stops_them(
         await stopped.__aenter__()
 
 
+async def test_workers_are_stopped_any_number_of_times(db: JobDb, tmp_path: Path) -> None:
+    async def handler(ctx: JobContext) -> None:
+        while True:
+            await ctx.check_interrupt()
+            await asyncio.sleep(0.005)
+
+    job_id = await db.insert_job(Job(author="mika"))
+    async with one_stage(handler).running(db, data_root=tmp_path, keep_data=1.0, **FAST) as crew:
+        await wait_until(lambda: crew.running)
+        await asyncio.gather(*(crew.stop() for _ in range(3)))
+        assert crew.running == []
+        assert (await row_of(db, job_id)).status is JobStatus.QUEUED
+        await crew.stop()
+    assert (await kinds(db, job_id)).count(EventKind.RELEASED) == 1
+
+
 async def test_a_handler_that_swallows_its_cancellation_is_given_up(db: JobDb) -> None:
     release = asyncio.Event()
     begun: list[int] = []
