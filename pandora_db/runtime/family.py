@@ -101,7 +101,7 @@ class Family:
                 for one in (ending, asking, telling):
                     one.cancel()
                 await asyncio.gather(ending, asking, telling, return_exceptions=True)
-            if ending.cancelled():  # its hand is not taken back: who ends needs none for it
+            if ending.cancelled():
                 raise Interrupted("children")
             found = ending.result()
             rows = {job_id: row for job_id, row in rows.items() if job_id not in left} | found

@@ -21,15 +21,15 @@ class Hands:
         self.on_lent = on_lent
         self._count = count
         self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Hand] = deque()
 
     @property
     def free(self) -> int:
-        """How many jobs could be begun now."""
+        """How many jobs could be begun now; below 0 while more are taken than there are."""
         return self._count - self._taken - self.reserved
 
     def take(self) -> None:
-        """Take one."""
+        """Take one, whether or not one is free."""
         self._taken += 1
 
     def give(self) -> None:
@@ -41,38 +41,37 @@ class Hands:
     def pass_on(self) -> None:
         """Whoever wants a hand back goes before those who have not begun."""
         while self._waiting and self.free > 0:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                self.take()
-                waiting.set_result(None)
+            self._waiting.popleft().take()
 
-    async def take_next(self) -> None:
-        """Take one, as soon as there is one."""
-        if self.free > 0:
-            self.take()
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
-        try:
-            await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                self.give()
-            raise
+    def ask(self, hand: Hand) -> None:
+        """Have it taken as soon as one is free."""
+        self._waiting.append(hand)
+        self.pass_on()
+
+    def withdraw(self, hand: Hand) -> None:
+        """It is not asked for any more."""
+        if hand in self._waiting:
+            self._waiting.remove(hand)
 
 
 class Hand:
-    """The hand that an attempt has; taken when it is made."""
+    """The hand that an attempt has; taken when it is made.
 
-    __slots__ = ("_hands", "_held", "_over", "_turn", "_waits")
+    A handler that goes on after it waited has it again, however the wait ended. For that it waits
+    until one is free, unless it was cancelled: a time-out has to come in time, also where the job
+    that has the hand is what takes so long, and who is to end must not wait. Then more are taken
+    than there are, and none is free until that many were given back.
+    """
+
+    __slots__ = ("_asking", "_hands", "_held", "_over", "_waits")
 
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
-        self._held = True
+        self._held = False
         self._over = False
         self._waits = 0
-        self._turn: asyncio.Lock | None = None  # few handlers lend their hand
-        hands.take()
+        self._asking: asyncio.Event | None = None  # until it is taken, or not wanted any more
+        self.take()
 
     @property
     def is_lent(self) -> bool:
@@ -81,22 +80,28 @@ class Hand:
 
     @asynccontextmanager
     async def lent(self) -> AsyncGenerator[None]:
-        """Lend it for the length of a block; at its end it is taken back, when one is free."""
+        """Lend it for the length of a block; at its end it is taken back."""
         self._waits += 1
         self._let_go()
         self._hands.on_lent()
         try:
-            yield
-        finally:
-            self._waits -= 1
-        if self._turn is None:
-            self._turn = asyncio.Lock()
-        async with self._turn:
-            if self._is_wanted and not self._held:
-                await self._hands.take_next()
-                self._held = True
-                if not self._is_wanted:  # the handler waits in another place by now
-                    self._let_go()
+            try:
+                yield
+            finally:
+                self._waits -= 1
+        except Exception:
+            await self._take_back()
+            raise
+        except BaseException:
+            self._take_at_once()
+            raise
+        await self._take_back()
+
+    def take(self) -> None:
+        """Take it, whether or not one is free."""
+        self._held = True
+        self._hands.take()
+        self._end_asking()
 
     def end(self) -> None:
         """Give it back for good."""
@@ -105,9 +110,34 @@ class Hand:
 
     @property
     def _is_wanted(self) -> bool:
-        return not (self._waits or self._over)
+        return not (self._held or self._waits or self._over)
+
+    async def _take_back(self) -> None:
+        """Take it as soon as one is free, or until the handler waits in another place."""
+        if not self._is_wanted:
+            return
+        self._asking = asking = asyncio.Event()
+        self._hands.ask(self)
+        try:
+            await asking.wait()
+        except asyncio.CancelledError:
+            self._take_at_once()
+            raise
+
+    def _take_at_once(self) -> None:
+        if self._is_wanted:
+            self._hands.withdraw(self)
+            self.take()
 
     def _let_go(self) -> None:
         if self._held:
             self._held = False
             self._hands.give()
+        else:
+            self._hands.withdraw(self)
+            self._end_asking()
+
+    def _end_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.set()
+            self._asking = None

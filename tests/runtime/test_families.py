@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from pandora_db import InvalidInput, Job, JobCancelled, JobDb, JobStatus, NotFound, Stage, TaskStage
+from pandora_db import (
+    Interrupted,
+    InvalidInput,
+    Job,
+    JobCancelled,
+    JobDb,
+    JobStatus,
+    NotFound,
+    Stage,
+    TaskStage,
+)
 from pandora_db.runtime import (
     Cancelled,
     JobContext,
@@ -248,6 +258,88 @@ async def test_a_hand_that_comes_just_when_its_taker_is_asked_to_stop_is_not_los
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    mine.end()
+    assert hands.free == 1
+
+
+@pytest.mark.parametrize("how", ["timeout", "interrupted"])
+async def test_a_parent_that_goes_on_before_a_hand_is_free_is_counted(db: JobDb, how: str) -> None:
+    """It goes on at once, beside the child that has the hand, and nothing is begun meanwhile."""
+    registry = Registry()
+    registry.job(name="part")(Part)
+
+    @registry.job(name="hasty")
+    class Hasty(BaseModel):
+        async def run(self, ctx: JobContext) -> list[Any]:
+            for number in (1, 2):
+                await ctx.spawn(Part(number=number, waits=number == 1))
+            try:
+                async with asyncio.timeout(0.3 if how == "timeout" else 60):
+                    await ctx.wait_children()
+            except (TimeoutError, Interrupted):
+                gate.set()
+            for _ in range(40):  # its own work, for longer than the child's
+                await asyncio.sleep(0.01)
+            return [number for _, number in seen]
+
+    async with JobManager(db, registry, **{**OPTIONS, "concurrency": 1, "grace": 10.0}) as jobs:
+        (worker,) = jobs.crew.workers
+        handle = await jobs.dispatch(Hasty())
+        await wait_until(lambda: ("part", 1) in seen)
+        if how == "interrupted":
+            await jobs.pause_job(handle.id)
+        assert await handle.result(20) == [1]
+        await wait_until(lambda: worker.idle)
+        assert ("part", 2) in seen
+        assert worker._hands.free == 1
+
+
+async def test_who_meets_an_error_goes_on_when_a_hand_is_free() -> None:
+    hands = Hands(1, lambda: None)
+    mine = Hand(hands)
+    broken = asyncio.Event()
+
+    async def wait() -> None:
+        async with mine.lent():
+            await broken.wait()
+            raise OSError("broken")
+
+    waiting = asyncio.ensure_future(wait())
+    await wait_until(lambda: hands.free == 1)
+    other = Hand(hands)
+    broken.set()
+    await wait_until(lambda: hands._waiting)
+    assert not waiting.done()
+    other.end()
+    with pytest.raises(OSError, match="broken"):
+        await waiting
+    assert hands.free == 0
+    mine.end()
+    assert hands.free == 1
+
+
+async def test_two_waits_of_one_handler_take_one_hand() -> None:
+    hands = Hands(1, lambda: None)
+    mine = Hand(hands)
+    over = asyncio.Event()
+
+    async def wait(event: asyncio.Event) -> None:
+        async with mine.lent():
+            await event.wait()
+
+    first = asyncio.ensure_future(wait(over))
+    await wait_until(lambda: hands.free == 1)
+    other = Hand(hands)
+    over.set()
+    await wait_until(lambda: hands._waiting)
+    second = asyncio.ensure_future(wait(asyncio.Event()))
+    await first  # the handler waits in another place by now
+    assert not hands._waiting
+    second.cancel()
+    await asyncio.wait([second])
+    assert hands.free == -1
+    other.end()
+    assert hands.free == 0
     mine.end()
     assert hands.free == 1
 
