@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pandora_db.codecs.checks import check_int
-from pandora_db.codecs.claim import check_seconds
+from pandora_db.codecs.claim import check_seconds, claim_filters
 from pandora_db.db import internals
-from pandora_db.models.checks import counted
+from pandora_db.models.checks import counted, refuse
 from pandora_db.models.event import EventKind, stage_name
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime import JobManager
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.job_row import JobRow
     from pandora_db.runtime import Crew
+    from pandora_db.runtime.work import Work
     from pandora_db.services.watch import Watch
 
 YEAR = 31_536_000.0
+_AGAIN = (EventKind.RETRYING, EventKind.SNOOZED, EventKind.RECOVERED)
+"""How an attempt ends that will be made again."""
 _JUST = 0.001  # seconds: the engines know milliseconds
 
 
@@ -106,6 +109,9 @@ async def run_until_idle(
     crew = workers.crew if isinstance(workers, JobManager) else workers
     clock = Clock() if clock is None else clock
     db = check_test_db(crew.db, "run_until_idle")
+    if not isinstance(clock, Clock):  # pyright: ignore[reportUnnecessaryIsInstance]
+        refuse("clock", clock, "a Clock, or None for a new one")
+    _check_limit(limit)
     check_int(most, "most", 1, 2**31)
     check_seconds(patience, "patience")
     async with db.watch() as events:
@@ -125,12 +131,11 @@ async def run_until_idle(
 
 
 async def _skip_time(crew: Crew, db: JobDb, clock: Clock, limit: float, seen: _Seen) -> None:
-    driver = internals(db).driver
-    stages = sorted({worker.work.waiting.value for worker in crew.workers})
     while True:
         await crew.wait_settled()
-        ((wait,),) = await driver.read("next_due", {"stages": stages})
-        if wait is not None:
+        waits = [wait for worker in crew.workers if (wait := await _next_due(db, worker.work))]
+        if waits:
+            wait = min(waits)
             if clock.skipped + wait > limit:
                 raise TimeoutError(
                     f"a job waits for another {wait:.0f} s, {clock.skipped:.0f} s were skipped "
@@ -145,6 +150,19 @@ async def _skip_time(crew: Crew, db: JobDb, clock: Clock, limit: float, seen: _S
             await asyncio.sleep(_JUST)
 
 
+async def _next_due(db: JobDb, work: Work) -> float | None:
+    """Seconds until the next job that waits for a time could be taken; None when none does."""
+    args, flags = claim_filters(work.names, None, None, None, work.tags)
+    args["stage"] = work.waiting.value
+    ((wait,),) = await internals(db).driver.read("next_due", args, flags)
+    return None if wait is None else float(wait)
+
+
+def _check_limit(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        refuse("limit", value, "a number of seconds, 0 or more")
+
+
 class _Seen:
     """What happened to the jobs."""
 
@@ -155,11 +173,12 @@ class _Seen:
         self._begun: Counter[int] = Counter()
 
     async def count(self, most: int) -> None:
-        """Count how often each job is begun; raises `NeverIdle` at `most` times."""
+        """Count how often each job is begun; raises `NeverIdle` after `most` times."""
         async for event in self._events:
             self._last = time.monotonic()
             self._begun[event.job_id] += event.kind is EventKind.CLAIMED
-            if (times := self._begun[event.job_id]) >= most:
+            times = self._begun[event.job_id]
+            if times > most or (times == most and event.kind in _AGAIN):
                 raise NeverIdle(
                     f"job {event.job_id} was begun {counted(times, 'time')} and comes back again "
                     "and again: does it snooze, or fail, without end? If that is meant, give more "

@@ -10,7 +10,8 @@ SELECT setval('{schema}.job_ids', 1, FALSE)
 
 -- name: next_due :one
 SELECT min(not_before) - {now_seconds} FROM {schema}.jobs
-WHERE ready = ANY(:stages::smallint[]) AND NOT archived AND hold <> 1 AND not_before > {now_seconds}
+WHERE ready = :stage::smallint AND NOT archived AND hold <> 1 AND not_before > {now_seconds}
+{claim_filters}
 
 -- name: skip_time :none
 UPDATE {schema}.jobs SET not_before = not_before - :seconds::double precision

@@ -10,7 +10,8 @@ UPDATE {schema}.job_ids SET value = 0
 
 -- name: next_due :one
 SELECT min(not_before) - {now_seconds} FROM {schema}.jobs
-WHERE ready IN (SELECT value FROM json_each(:stages)) AND NOT archived AND hold <> 1 AND not_before > {now_seconds}
+WHERE ready = :stage AND NOT archived AND hold <> 1 AND not_before > {now_seconds}
+{claim_filters}
 
 -- name: skip_time :none
 UPDATE {schema}.jobs SET not_before = not_before - :seconds WHERE NOT archived AND not_before IS NOT NULL

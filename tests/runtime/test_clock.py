@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pandora_db import ExecutionFailed, InvalidInput, Job, JobDb, JobStatus, Stage
+from pandora_db import ExecutionFailed, InvalidInput, Job, JobDb, JobStatus, Stage, TaskStage
 from pandora_db.runtime import JobContext, JobManager, Registry, Snooze
 from pandora_db.testing import Clock, NeverIdle, new_test_db, run_job, run_until_idle
 from tests.support.handlers import FAST, one_stage, row_of
@@ -95,6 +95,31 @@ async def test_what_is_paused_or_nobody_takes_is_not_waited_for(fresh: JobDb) ->
     assert (await row_of(fresh, paused)).status is JobStatus.PAUSED
 
 
+async def test_a_time_that_only_others_wait_for_is_not_skipped(fresh: JobDb) -> None:
+    for name, tags in (("foreign", ()), ("patient", ("gpu",)), ("patient", ("disk", "gpu"))):
+        later = time.time() + WEEK
+        job = Job(author="mika", ready=TaskStage.QUEUED, name=name, tags=tags, not_before=later)
+        await fresh.insert_job(job)
+    async with JobManager(fresh, REGISTRY, poll=0.1, tags=("disk",)) as jobs:
+        handle = await jobs.dispatch(Patient(times=0), delay=3600.0, tags=("disk",))
+        clock = await run_until_idle(jobs)
+        assert await handle.result(1) == 0
+        assert len(await jobs.list_jobs()) == 4
+    assert 3600 - SPENT < clock.skipped < 3601
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("limit", "x"), ("limit", float("nan")), ("limit", -1), ("limit", True), ("clock", 5)],
+)
+async def test_a_bad_limit_or_clock_is_refused(field: str, value: Any) -> None:
+    async with new_test_db() as db, JobManager(db, REGISTRY) as jobs:
+        await jobs.dispatch(Patient(times=0), delay=5.0)
+        with pytest.raises(InvalidInput, match=f"^{field} is ") as refused:
+            await run_until_idle(jobs, **{field: value})
+    assert refused.value.field == field
+
+
 async def test_a_job_that_comes_back_for_ever_is_named(fresh: JobDb) -> None:
     async def again(ctx: JobContext) -> Snooze:
         return Snooze(0)
@@ -105,6 +130,18 @@ async def test_a_job_that_comes_back_for_ever_is_named(fresh: JobDb) -> None:
             await run_until_idle(crew, most=50)
     assert (raised.value.job_id, raised.value.times) == (job_id, 50)
     assert isinstance(raised.value, TimeoutError)
+
+
+async def test_a_job_that_is_done_when_it_was_begun_as_often_as_it_may_is_done(
+    fresh: JobDb,
+) -> None:
+    async with JobManager(fresh, REGISTRY, poll=0.1) as jobs:
+        once = await jobs.dispatch(Patient(times=0), delay=5.0)
+        await run_until_idle(jobs, most=1)
+        assert await once.result(1) == 0
+        clumsy = await jobs.dispatch(Clumsy())
+        await run_until_idle(jobs, most=4)
+        assert await clumsy.result(1) == 4
 
 
 async def test_a_parent_that_waits_for_what_nobody_takes_is_named(fresh: JobDb) -> None:
