@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pandora_db.db import internals
+from pandora_db.models.checks import check_text, path_text
+from pandora_db.models.limits import MAX_PATH
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
@@ -19,6 +21,13 @@ _MARKS = ".pandora_db"
 _GONE = ".gone"
 _MARK = re.compile(r"[0-9]{1,18}")
 """A job's id; what else lies there was put there by somebody else."""
+
+
+def check_root(value: object) -> Path | None:
+    """The root, the same wherever this process goes; raises `InvalidInput`."""
+    if value is None:
+        return None
+    return Path(check_text(path_text(value), "data_root", MAX_PATH, least=1)).resolve()
 
 
 async def dirs_of(db: JobDb, root: Path) -> DataDirs:

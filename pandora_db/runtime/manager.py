@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import BaseModel
 
-from pandora_db.codecs.checks import check_path, check_text
+from pandora_db.codecs.checks import check_text
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
@@ -19,6 +18,7 @@ from pandora_db.models.limits import MAX_AUTHOR
 from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import JobStatus
 from pandora_db.runtime.crew import Crew, check_handle
+from pandora_db.runtime.data_dirs import check_root
 from pandora_db.runtime.definition import JobDefinition
 from pandora_db.runtime.dispatching import make_job
 from pandora_db.runtime.handle import JobHandle
@@ -80,7 +80,6 @@ class JobManager:
         self.db = db
         self.registry = registry
         self._author = check_text(author, "author", MAX_AUTHOR, least=1)
-        root = None if data_root is None else Path(check_path(data_root, "data_root")).resolve()
         names = registry.job_names()
         once = frozenset(name for name in names if not registry.get(name).resumable)
         work = Work(
@@ -90,7 +89,7 @@ class JobManager:
             progress_every=progress_every,
         )  # fmt: skip
         terms = Terms(
-            poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=root,
+            poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=check_root(data_root),
             keep_data=keep_data,
             shutdown_timeout=shutdown_timeout,
         )  # fmt: skip

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pandora_db.codecs.checks import check_path
 from pandora_db.codecs.claim import check_lease, check_names, check_route
 from pandora_db.codecs.stage import check_stage
 from pandora_db.errors import InvalidInput
@@ -15,6 +13,7 @@ from pandora_db.models.checks import check_tags
 from pandora_db.models.claim import Backoff, Limits
 from pandora_db.models.stage import StageCode, StageKind, stage_info
 from pandora_db.runtime.crew import Crew, check_handle
+from pandora_db.runtime.data_dirs import check_root
 from pandora_db.runtime.signatures import check_async
 from pandora_db.runtime.work import Handler, Terms, Work
 
@@ -149,11 +148,10 @@ class Pipeline:
         for work in self.works:
             if work.lease is not None:
                 check_lease(work.lease, db.settings.heartbeat)
-        root = None if data_root is None else Path(check_path(data_root, "data_root")).resolve()
         return Crew(
             db, self.works,
             Terms(
-                poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=root,
+                poll=poll, grace=grace, cancel_grace=cancel_grace, data_root=check_root(data_root),
                 keep_data=keep_data,
                 shutdown_timeout=shutdown_timeout,
             ),

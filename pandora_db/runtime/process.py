@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pandora_db.codecs.checks import check_bool
 from pandora_db.codecs.claim import check_seconds
 from pandora_db.errors import ExecutionFailed
+from pandora_db.models.checks import refuse
 from pandora_db.runtime.command import Command
 from pandora_db.runtime.lines import read_lines
 from pandora_db.runtime.process_group import ProcessGroup
@@ -66,6 +68,9 @@ async def run_process(
         InvalidInput: a bad argument; nothing was started.
     """
     command = Command.of(program, arguments, cwd, env)
+    _check_call(on_line, "on_line")
+    _check_call(on_error_line, "on_error_line")
+    check_bool(check, "check")
     if timeout is not None:
         check_seconds(timeout, "timeout")
     check_seconds(grace, "grace")
@@ -94,6 +99,11 @@ async def run_process(
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         raise ExecutionFailed(f"{name} {how}{_said(tail)}", code=code)
     return ProcessResult(code, tuple(tail))
+
+
+def _check_call(value: object, field: str) -> None:
+    if value is not None and not callable(value):
+        refuse(field, value, "what is called with each line, or None")
 
 
 async def _follow(

@@ -119,9 +119,12 @@ async def test_nothing_stays_open() -> None:
         ("cwd", "cwd is an empty text", {"cwd": ""}),
         ("cwd", "cwd is text with a NUL", {"cwd": "\0"}),
         ("cwd", "cwd is a value of type bytes", {"cwd": b"/"}),
+        ("on_line", "on_line is a text of 1 character; expected what is", {"on_line": "x"}),
+        ("on_error_line", "on_error_line is 5; expected what is", {"on_error_line": 5}),
+        ("check", "check is a text of 2 characters; expected True or False", {"check": "no"}),
     ],
 )
-async def test_a_bad_folder_or_environment_is_refused(
+async def test_a_bad_option_is_refused_before_anything_is_started(
     field: str, message: str, options: Any, tmp_path: Path
 ) -> None:
     mark = tmp_path / "begun"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pandora_db import InvalidInput, Job, JobDb, Stage
-from pandora_db.runtime import JobContext, Pipeline
+from pandora_db.runtime import JobContext, JobManager, Pipeline
 from pandora_db.runtime.data_dirs import DataDirs, dirs_of
 from pandora_db.runtime.retention import Retention
 from tests.support.handlers import DOWNLOAD, ENCODE, FAST, one_stage
@@ -152,6 +152,14 @@ def test_a_time_to_keep_needs_a_root(db: JobDb) -> None:
     pipeline = one_stage(_nothing)
     with pytest.raises(InvalidInput, match="keep_data was given without data_root"):
         pipeline.running(db, keep_data=1.0)
+
+
+def test_a_root_without_a_name_is_refused(db: JobDb) -> None:
+    """As a path it would be the folder in which the program happens to be."""
+    for make in (JobManager, one_stage(_nothing).running):
+        with pytest.raises(InvalidInput, match="data_root is an empty text") as refused:
+            make(db, data_root="")
+        assert refused.value.field == "data_root"
 
 
 async def _nothing(ctx: JobContext) -> None: ...
