@@ -12,7 +12,16 @@ import msgpack
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pandora_db.errors import ExecutionFailed, InvalidInput, Serialization
-from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, read_outcome
+from pandora_db.runtime.keeping import first_loss
+from pandora_db.runtime.outcomes import (
+    Cancelled,
+    Done,
+    Fail,
+    Outcome,
+    Snooze,
+    plain_output,
+    read_outcome,
+)
 from pandora_db.runtime.outputs import JobOutput
 
 _OUTCOMES = (Done, Snooze, Fail, Cancelled)
@@ -62,13 +71,14 @@ class JobDefinition:
         """Its fields as MessagePack, without those that are transient.
 
         Raises:
-            Serialization: a field cannot be kept.
+            Serialization: a field cannot be kept, or would come back as something else.
         """
         try:
-            fields = job.model_dump(mode="json")
+            fields = job.model_dump(mode="json", by_alias=False, round_trip=True)
             packed = msgpack.packb({"version": self.version, "fields": fields})
         except (TypeError, ValueError, OverflowError) as error:
             raise Serialization(f"{self.name} cannot be kept: {error}") from error
+        self._check_kept(job, fields)
         return packed
 
     def unpack(self, blob: bytes) -> BaseModel:
@@ -84,20 +94,19 @@ class JobDefinition:
             raise Serialization(f"the parameters of {self.name} cannot be read: {error}") from error
         self._check_version(version, "parameters")
         try:
-            # As JSON: what is strict about types still takes their JSON forms.
-            return self.kind.model_validate_json(json.dumps(self.upgrade(fields, version)))
+            return self._read(self.upgrade(fields, version))
         except ValidationError as error:
             field, text = _first(error)
             raise Serialization(f"the parameters of {self.name}: {text}", field=field) from None
 
     def state(self, job: BaseModel) -> tuple[object, int]:
         """What a checkpoint keeps of a job, and its version."""
-        return job.model_dump(mode="python"), self.version
+        return job.model_dump(mode="python", by_alias=False, round_trip=True), self.version
 
     def restore(self, state: object) -> BaseModel:
         """The job that `state` was kept of."""
         try:
-            return self.kind.model_validate(state)
+            return self.kind.model_validate(state, by_alias=False, by_name=True)
         except ValidationError as error:
             field, text = _first(error)
             raise Serialization(f"the state of {self.name}: {text}", field=field) from None
@@ -110,7 +119,10 @@ class JobDefinition:
         return fields if upgrade is None else upgrade(fields, version)
 
     def read_output(self, value: object) -> Outcome:
-        """What `run` meant by what it returned; an output of another type fails the job."""
+        """What `run` meant by what it returned, its output as JSON values for `load_output`.
+
+        An output of another type than it names fails the job, as does one that cannot be kept.
+        """
         outcome = read_outcome(value)
         if not isinstance(outcome, Done):
             return outcome
@@ -124,7 +136,50 @@ class JobDefinition:
         kind = outcome.kind
         if kind is None and output is not None:
             kind = output.kind if isinstance(output, JobOutput) else JobOutput.kind
-        return Done(output, kind, outcome.file)
+        try:
+            kept = plain_output(output, again=True)
+        except Exception as error:  # noqa: BLE001 - serializers are anybody's code
+            wrong = f"{self.name} returned what cannot be kept: {error}"
+            return Fail(ExecutionFailed(wrong), final=True)
+        return Done(kept, kind, outcome.file)
+
+    def load_output(self, output: object) -> Any:  # noqa: ANN401 - what `run` returns
+        """The output that is stored as these JSON values, in the type that `run` names.
+
+        Raises:
+            Serialization: it is of another type, as the class was changed.
+        """
+        try:
+            return self.output.validate_json(json.dumps(output), by_alias=False, by_name=True)
+        except ValidationError as error:
+            field, text = _first(error)
+            raise Serialization(f"the output of {self.name}: {text}", field=field) from None
+
+    def _read(self, fields: object) -> BaseModel:
+        # As JSON: what is strict about types still takes their JSON forms. Names of fields are
+        # what was kept: an alias may be for the one way only.
+        return self.kind.model_validate_json(json.dumps(fields), by_alias=False, by_name=True)
+
+    def _check_kept(self, job: BaseModel, fields: object) -> None:
+        """Refuse a job that `unpack` would make into another one."""
+        try:
+            loss = first_loss(job, self._read(fields))
+        except ValidationError as error:
+            field, text = _first(error)
+            raise Serialization(
+                f"{self.name} cannot be kept: {self.kind.__name__} does not take what JSON keeps "
+                f"of its fields: {text}",
+                field=field,
+            ) from None
+        if loss is not None:
+            field = ".".join(loss.path) or None
+            where = ".".join((self.kind.__name__, *loss.path))
+            raise Serialization(
+                f"{self.name} cannot be kept: {where}, a {loss.kind}, would come back as another "
+                "value; expected one that its type reads from JSON as it was, "
+                "or a field_serializer that writes it so",
+                field=field,
+            )
 
     def _check_version(self, version: int, what: str) -> None:
         if version > self.version:

@@ -116,6 +116,7 @@ class JobHandle:
             JobCancelled: it was cancelled; `reason` says why, if its handler did.
             TimeoutError: it has not ended in time; it goes on.
             NotFound: it was deleted.
+            Serialization: its output is not of that type, as the class was changed.
         """
         limit = asyncio.timeout(timeout)
         try:
@@ -134,7 +135,7 @@ class JobHandle:
             raise JobCancelled(self.id, _reason(output))
         if self._definition is None:
             return output
-        return self._definition.output.validate_json(json.dumps(output))
+        return self._definition.load_output(output)
 
     def __repr__(self) -> str:
         name = "job" if self._definition is None else self._definition.name

@@ -97,15 +97,21 @@ def read_outcome(value: object) -> Outcome:
     return Done(value)
 
 
-def plain_output(value: object) -> object:
-    """An output with its models turned into JSON values."""
+def plain_output(value: object, *, again: bool = False) -> object:
+    """An output with its models turned into JSON values.
+
+    For models that are to be made of them `again`, these are named as the fields are, and what is
+    computed is left out.
+    """
     if value is None:
         return None
     if isinstance(value, BaseModel):
+        if again:
+            return value.model_dump(mode="json", by_alias=False, round_trip=True)
         return value.model_dump(mode="json")
     if isinstance(value, dict):
         mapping = cast("dict[object, object]", value)
-        return {key: plain_output(item) for key, item in mapping.items()}
+        return {key: plain_output(item, again=again) for key, item in mapping.items()}
     if isinstance(value, list | tuple):
-        return [plain_output(item) for item in cast("list[object]", value)]
+        return [plain_output(item, again=again) for item in cast("list[object]", value)]
     return value

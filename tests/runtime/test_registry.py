@@ -26,6 +26,7 @@ from pandora_db.runtime import (
     Snooze,
     job,
 )
+from pandora_db.runtime.outcomes import plain_output
 
 
 class Copy(BaseModel):
@@ -287,7 +288,7 @@ def test_whatever_is_returned_has_a_kind(value: object, kind: str | None) -> Non
     class Whatever(BaseModel):
         async def run(self, ctx: JobContext) -> Any: ...
 
-    assert made.get("any").read_output(value) == Done(value, kind)
+    assert made.get("any").read_output(value) == Done(plain_output(value), kind)
 
 
 def test_an_output_refuses_what_it_would_not_keep() -> None:

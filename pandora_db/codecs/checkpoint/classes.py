@@ -8,7 +8,6 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import pydantic
 from pydantic import BaseModel, RootModel
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 _Class = TypeVar("_Class", bound="type[Enum | BaseModel]")
 MAX_NAME: Final = 512
-_BY_NAME = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
 
 
 class NoSuchClass(LookupError):
@@ -81,12 +79,8 @@ def build_model(kind: type[BaseModel], fields: Mapping[str, object], unset: list
     validate = kind.__pydantic_validator__.validate_python
     if issubclass(kind, RootModel):
         model: BaseModel = validate(fields["root"])
-    elif _BY_NAME:
-        model = validate(fields, by_name=True, by_alias=False)
     else:
-        known = kind.model_fields
-        aliases = {name: known[name].alias or name for name in fields if name in known}
-        model = validate({aliases.get(name, name): fields[name] for name in fields})
+        model = validate(fields, by_name=True, by_alias=False)
     if unset:
         model.model_fields_set.difference_update(unset)
     return model
