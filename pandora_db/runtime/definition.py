@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgpack
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -190,20 +191,60 @@ class JobDefinition:
 
 
 def output_of(kind: type[Any]) -> TypeAdapter[Any]:
-    """What its `run` is annotated to return, apart from outcomes; anything if nothing is said."""
-    hints = get_type_hints(kind.run)
-    if "return" not in hints:
+    """What its `run` is annotated to return, apart from outcomes; anything if nothing is said.
+
+    Raises:
+        InvalidInput: the annotation cannot be resolved, or pydantic knows no schema for it.
+    """
+    annotations: dict[str, Any] = getattr(kind.run, "__annotations__", {})
+    if "return" not in annotations:
         return _ANYTHING
-    said: Any = hints["return"]
+    said = annotations["return"]
+    try:
+        wanted = _without_outcomes(_resolved(kind.run, said))
+    except Exception as error:
+        raise _no_output(
+            kind, said, "can be resolved where the class is registered: imported outside "
+            "`if TYPE_CHECKING`, or defined before it at the top of the module", error,
+        ) from error  # fmt: skip
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+    except Exception as error:
+        raise _no_output(
+            kind, said, "pydantic knows, such as a JobOutput, or Any", error
+        ) from error
+    return adapter
+
+
+def _resolved(run: object, said: object) -> Any:  # noqa: ANN401 - any type
+    """An annotation of `run` by itself: the others may name what type checkers alone see."""
+    inner: Any = inspect.unwrap(cast("Callable[..., object]", run))
+    alone: Any = types.SimpleNamespace(
+        __annotations__={"return": said},
+        __globals__=getattr(inner, "__globals__", {}),
+        __type_params__=getattr(inner, "__type_params__", ()),
+    )
+    return get_type_hints(alone)["return"]
+
+
+def _without_outcomes(said: Any) -> Any:  # noqa: ANN401 - any type
     members = get_args(said) if get_origin(said) in (Union, types.UnionType) else (said,)
     if Done in members:  # it may hold anything
-        return _ANYTHING
+        return Any
     left = [member for member in members if member not in _OUTCOMES]
     wanted: Any = left[0] if left else types.NoneType
     for member in left[1:]:
         wanted |= member
-    adapter: TypeAdapter[Any] = TypeAdapter(wanted)
-    return adapter
+    return wanted
+
+
+def _no_output(kind: type[Any], said: object, wanted: str, error: Exception) -> InvalidInput:
+    text = said if isinstance(said, str) else getattr(said, "__name__", repr(said))
+    reason = str(error).partition("\n")[0]
+    return InvalidInput(
+        f"{kind.__name__}.run is annotated to return {text}: {reason}; expected what {wanted}",
+        field="run",
+    )
 
 
 def _first(error: ValidationError) -> tuple[str | None, str]:

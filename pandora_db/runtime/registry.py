@@ -55,8 +55,9 @@ class Registry:
                 what an older version has stored into the present shape.
 
         Raises:
-            InvalidInput: the name is taken, the class has no such `run`, or a transient field has
-                no default.
+            InvalidInput: the name is taken, the class has another one, it has no such `run`, that
+                names an output of which pydantic knows nothing, or a transient field has no
+                default.
         """
         check_text(name, "name", MAX_KEY, least=1)
         check_bool(resumable, "resumable")
@@ -163,6 +164,14 @@ class Registry:
                 f"{other.kind.__module__}.{other.kind.__qualname__}",
                 field="name",
             )
+        kind = definition.kind
+        for known in self._definitions.values():
+            if known.kind is kind:  # a job tells its name by its class
+                raise InvalidInput(
+                    f"{kind.__name__} is registered already, as {known.name!r}; "
+                    f"expected a subclass of it for {definition.name!r}",
+                    field="job",
+                )
         self._definitions[definition.name] = definition
 
 

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
@@ -17,6 +17,7 @@ from pandora_db import InvalidInput, Serialization
 from pandora_db.runtime import (
     REGISTRY,
     Done,
+    Fail,
     FileCopyOutput,
     IndexedOutput,
     JobContext,
@@ -27,6 +28,9 @@ from pandora_db.runtime import (
     job,
 )
 from pandora_db.runtime.outcomes import plain_output
+
+if TYPE_CHECKING:
+    from pandora_db.runtime import JobContext as Known
 
 
 class Copy(BaseModel):
@@ -47,6 +51,10 @@ class Strict(BaseModel):
     path: Path
 
     async def run(self, ctx: JobContext) -> None: ...
+
+
+class Stricter(Strict):
+    pass
 
 
 @pytest.fixture
@@ -258,6 +266,49 @@ def test_what_makes_no_job_is_refused(registry: Registry) -> None:
     assert registry.job_names() == ["file_copy", "strict"]
 
 
+def test_a_class_has_one_name_in_a_registry(registry: Registry) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"^Strict is registered already, as 'strict'; expected a subclass of it"
+    ):
+        registry.job(name="other")(Strict)
+    assert not registry.has_job("other")
+    registry.job(name="other")(Stricter)
+    given = Stricter(at=datetime.now(UTC), path=Path("/a"))
+    assert registry.definition_of(given).name == "other"
+    Registry().job(name="other")(Strict)
+
+
+def test_only_the_type_of_the_output_is_looked_up() -> None:
+    made = Registry()
+
+    @made.job(name="unseen")
+    class Unseen(BaseModel):
+        async def run(self, ctx: Known) -> list[IndexedOutput] | Snooze: ...  # type: ignore[empty-body]
+
+    given = IndexedOutput(total_files=1, total_dirs=2, total_bytes=3)
+    assert isinstance(made.get("unseen").read_output([given]), Done)
+    assert isinstance(made.get("unseen").read_output(given), Fail)
+
+
+def test_an_output_of_no_known_type_is_refused() -> None:
+    made = Registry()
+
+    class Lost(BaseModel):
+        async def run(self, ctx: JobContext) -> Known | None: ...
+
+    class Odd(BaseModel):
+        async def run(self, ctx: JobContext) -> metadata.EntryPoints: ...  # type: ignore[empty-body]
+
+    for kind, said in (
+        (Lost, r"^Lost\.run is annotated to return Known \| None: name 'Known' is not defined; "),
+        (Odd, r"^Odd\.run is annotated to return metadata\.EntryPoints: Unable to generate .*Any$"),
+    ):
+        with pytest.raises(InvalidInput, match=said) as refused:
+            made.job(name="lost")(kind)
+        assert refused.value.field == "run"
+    assert made.job_names() == []
+
+
 @pytest.mark.parametrize(
     ("value", "outcome"),
     [
@@ -330,4 +381,4 @@ def test_installed_packages_name_their_jobs(
 
 
 def register_strict(registry: Registry) -> None:
-    registry.job(name="by_entry_point")(Strict)
+    registry.job(name="by_entry_point")(Stricter)
