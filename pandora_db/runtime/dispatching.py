@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_core import to_jsonable_python
 
+from pandora_db.codecs.checks import check_int
 from pandora_db.codecs.claim import check_seconds
 from pandora_db.models.job import Job
 from pandora_db.models.job_type import JobType
+from pandora_db.models.limits import MAX_ATTEMPTS
 from pandora_db.models.stage import TaskStage
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def make_job(
 ) -> Job:
     """The row of a job: one that is not resumable is tried once."""
     wait = check_seconds(delay, "delay")
+    if max_attempts is not None:
+        check_int(max_attempts, "max_attempts", 1, MAX_ATTEMPTS)
     return Job(
         job_type=JobType.TASK,
         ready=TaskStage.QUEUED,

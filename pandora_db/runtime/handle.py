@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from pandora_db.codecs.claim import check_seconds
 from pandora_db.db import internals
 from pandora_db.errors import ExecutionFailed, InvalidTransition, JobCancelled, NotFound
 from pandora_db.models.stage import TaskStage
@@ -111,21 +112,17 @@ class JobHandle:
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - what `run` returns
         """Wait until it has ended; its output, in the type that `run` names.
 
+        With a `timeout` of 0 seconds it looks once.
+
         Raises:
             ExecutionFailed: it has failed; the message is its error.
             JobCancelled: it was cancelled; `reason` says why, if its handler did.
             TimeoutError: it has not ended in time; it goes on.
+            InvalidInput: `timeout` is no number of seconds, or more than a year.
             NotFound: it was deleted.
             Serialization: its output is not of that type, as the class was changed.
         """
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                row = (await wait_ended(self._db, [self.id])).get(self.id)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s") from error
+        row = await self._ended(timeout)
         if row is None:
             raise NotFound(self.id)
         if row.status is JobStatus.FAILED:
@@ -136,6 +133,21 @@ class JobHandle:
         if self._definition is None:
             return output
         return self._definition.load_output(output)
+
+    async def _ended(self, timeout: float | None) -> JobRow | None:
+        """Wait until it has ended; None when it was deleted."""
+        limit = asyncio.timeout(None if timeout is None else check_seconds(timeout, "timeout"))
+        if timeout == 0:
+            row = await self._db.get_job(self.id)  # to look takes its time
+            if row is None or row.status in ENDED:
+                return row
+        try:
+            async with limit:
+                return (await wait_ended(self._db, [self.id])).get(self.id)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s") from error
 
     def __repr__(self) -> str:
         name = "job" if self._definition is None else self._definition.name

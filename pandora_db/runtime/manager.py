@@ -128,7 +128,7 @@ class JobManager:
             job: of a registered class.
             priority: higher goes first.
             delay: seconds before it may begin.
-            author: whose job it is.
+            author: whose job it is; None takes that of the manager.
             idempotency_key: a second dispatch with the same key returns the first job.
             external_id: an id of another system, such as a UUID, unique among all jobs.
             max_attempts: how often it is tried; one that is not resumable is tried once.
@@ -142,7 +142,8 @@ class JobManager:
         definition = self.registry.definition_of(job)
         job_id = await self.db.insert_job(
             make_job(
-                definition, job, author=author or self._author, priority=priority, delay=delay,
+                definition, job, author=self._author if author is None else author,
+                priority=priority, delay=delay,
                 idempotency_key=idempotency_key, external_id=external_id,
                 max_attempts=max_attempts, tags=tags,
             )
@@ -159,11 +160,14 @@ class JobManager:
         return await self.dispatch(self.registry.create_job(name, params), **options)
 
     async def handle(self, job_id: int) -> JobHandle | None:
-        """The handle of a job that was dispatched before; None when there is none."""
+        """The handle of a job that was dispatched before; None when there is none.
+
+        Where this registry does not know its name, its result is its output as JSON.
+        """
         row = await self.db.get_job(job_id)
         if row is None or row.job_type != JobType.TASK:
             return None
-        return JobHandle(self.db, job_id, self.registry.get(row.name))
+        return JobHandle(self.db, job_id, self._known(row.name))
 
     def list_job_types(self) -> list[JobDefinition]:
         """What is known of each job that can be dispatched."""
@@ -205,8 +209,7 @@ class JobManager:
         """
         row = await self.db.get_job(job_id)
         name = row.name if row is not None and row.job_type == JobType.TASK else None
-        known = self.registry.get(name) if name and self.registry.has_job(name) else None
-        done = await JobHandle(self.db, job_id, known).pause()
+        done = await JobHandle(self.db, job_id, self._known(name)).pause()
         await self.crew.hear(job_id)
         return done
 
@@ -220,3 +223,6 @@ class JobManager:
         done = await self.db.cancel_job(job_id)
         await self.crew.hear(job_id)
         return done
+
+    def _known(self, name: str | None) -> JobDefinition | None:
+        return self.registry.get(name) if name and self.registry.has_job(name) else None

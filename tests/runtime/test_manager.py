@@ -438,6 +438,59 @@ async def test_what_cannot_be_dispatched_is_refused_and_changes_nothing(db: JobD
     assert await jobs.list_jobs() == []
 
 
+@pytest.mark.parametrize("job", [Copy(total=1), Once()])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("author", ""), ("author", 0), ("author", []), ("max_attempts", "x"), ("max_attempts", 0)],
+)
+async def test_a_bad_author_or_number_of_attempts_is_refused(
+    db: JobDb, job: BaseModel, field: str, value: Any
+) -> None:
+    jobs = JobManager(db, REGISTRY, author="mika")
+    with pytest.raises(InvalidInput) as refused:
+        await jobs.dispatch(job, **{field: value})
+    assert refused.value.field == field
+    assert await jobs.list_jobs() == []
+    row = await (await jobs.dispatch(job, author=None, max_attempts=None)).row()
+    assert row.author == "mika"
+
+
+async def test_a_job_that_is_not_known_has_a_handle_too(db: JobDb) -> None:
+    task: dict[str, Any] = {"job_type": JobType.TASK, "ready": TaskStage.QUEUED}
+    nameless = await db.insert_job(Job(author="mika", **task))
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        known = await jobs.dispatch(Copy(total=1))
+        await known.result(10)
+    elsewhere = JobManager(db, Registry())
+    handle = await elsewhere.handle(known.id)
+    assert handle is not None
+    assert await handle.result() == {"copied_count": 1, "total_bytes": 0}
+    for jobs in (elsewhere, JobManager(db, REGISTRY)):
+        waiting = await jobs.handle(nameless)
+        assert waiting is not None
+        assert await waiting.status() is JobStatus.QUEUED
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1, "x", [], True])
+async def test_a_time_to_wait_for_a_result_is_a_number_of_seconds(db: JobDb, timeout: Any) -> None:
+    handle = await JobManager(db, REGISTRY).dispatch(Copy(total=1))
+    with pytest.raises(InvalidInput, match=r"^timeout is .*; expected a number of seconds") as (
+        refused
+    ):
+        await handle.result(timeout)
+    assert refused.value.field == "timeout"
+
+
+async def test_a_result_that_is_there_takes_no_time(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Copy(total=1))
+        late = await jobs.dispatch(Copy(total=1), delay=60)
+        await handle.result(10)
+        assert await handle.result(0) == FileCopyOutput(copied_count=1, total_bytes=0)
+        with pytest.raises(TimeoutError, match=f"job {late.id} has not ended within 0 s"):
+            await late.result(0)
+
+
 async def test_a_result_is_awaited_without_looking_again_and_again(
     db: JobDb, db_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
