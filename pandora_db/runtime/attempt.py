@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pandora_db.codecs.checks import clean_error
 from pandora_db.errors import ExecutionFailed, Interrupted, LeaseLost, PandoraDbError
@@ -17,7 +17,7 @@ from pandora_db.runtime.endings import LEFT, end_claim, failing
 from pandora_db.runtime.outcomes import Done, Fail, Outcome, read_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextvars import Context
 
     from pandora_db.db import JobDb
@@ -299,11 +299,16 @@ class Attempt:
             return Fail(
                 ExecutionFailed(f"the attempt took longer than {self._post.work.timeout:g} s")
             )
-        if isinstance(error, LeaseLost) and error.token == self.claim.token:
-            self.claim.lose(error.reason)
-            return None
-        if error is not None and not isinstance(error, Interrupted):
-            return Fail(error)
+        if error is not None:
+            lost: str | None = None
+            for leaf in _leaves(error):
+                if isinstance(leaf, LeaseLost) and leaf.token == self.claim.token:
+                    lost = leaf.reason
+                elif not isinstance(leaf, Interrupted | asyncio.CancelledError):
+                    return Fail(error)
+            if lost is not None:
+                self.claim.lose(lost)
+                return None
         interrupted = self._ctx.interrupted is not None
         if not interrupted and self._stopping and not self._resumable:
             return Fail(Interrupted("shutdown"), final=True)
@@ -319,6 +324,16 @@ class Attempt:
         self.task.cancel()
         self.left = self.task
         self.left.add_done_callback(_seen)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, as a `TaskGroup` raises one, at any depth; of another, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    for one in group.exceptions:
+        yield from _leaves(one)
 
 
 def _seen(task: asyncio.Task[object]) -> None:

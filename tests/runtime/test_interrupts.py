@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from pandora_db import EventKind, Interrupted, Job, JobDb, JobStatus, Stage
+from pandora_db import EventKind, Interrupted, Job, JobDb, JobStatus, LeaseLost, Stage
 from pandora_db.runtime import Cancelled, Crew, JobContext, Pipeline
-from tests.support.handlers import FAST, kinds, one_stage, row_of
+from tests.support.handlers import FAST, kinds, one_stage, row_of, run_one
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
 
@@ -197,6 +198,120 @@ async def test_an_interruption_that_nobody_asked_for_fails_the_attempt(db: JobDb
     assert row.status is JobStatus.FAILED
     raised = "(it raised Interrupted: the job was interrupted: pause was asked for)"
     assert (row.error or "").endswith(f"nobody had asked it to {raised}")
+
+
+async def look(ctx: JobContext) -> None:
+    """Until something is asked."""
+    while True:
+        await ctx.check_interrupt()
+        await asyncio.sleep(0.005)
+
+
+async def in_groups(*steps: Coroutine[Any, Any, None]) -> None:
+    """The steps at once, in a group that is in another."""
+    async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+        for number, step in enumerate(steps):
+            (inner, outer)[number % 2].create_task(step)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("pause", JobStatus.PAUSED),
+        ("cancel", JobStatus.CANCELLED),
+        ("shutdown", JobStatus.QUEUED),
+    ],
+)
+async def test_an_interruption_in_task_groups_is_one(
+    db: JobDb, asked: str, status: JobStatus
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        await in_groups(look(ctx), look(ctx), look(ctx))
+
+    job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await begun(db, crew)
+        if asked != "shutdown":
+            await getattr(db, f"{asked}_job")(job_id)
+            await tell(db, crew)
+            await wait_until(lambda: not crew.running)
+
+    row = await row_of(db, job_id)
+    assert (row.status, row.error) == (status, None)
+
+
+async def test_an_interruption_beside_another_error_fails_the_attempt(db: JobDb) -> None:
+    async def fail_when_stopped() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise OSError("broken")
+
+    async def handler(ctx: JobContext) -> None:
+        await in_groups(look(ctx), fail_when_stopped())
+
+    job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await begun(db, crew)
+
+    row = await row_of(db, job_id)
+    assert row.status is JobStatus.FAILED
+    assert (row.error or "").startswith("ExceptionGroup: ")
+
+
+async def test_a_group_of_interruptions_that_nobody_asked_for_fails_the_attempt(db: JobDb) -> None:
+    async def stop() -> None:
+        raise Interrupted("pause")
+
+    async def handler(ctx: JobContext) -> None:
+        await in_groups(stop())
+
+    row = await run_one(db, handler, retry_in=0)
+    assert row.status is JobStatus.FAILED
+    assert "nobody had asked it to (it raised ExceptionGroup: " in (row.error or "")
+
+
+async def test_a_lost_lease_in_a_task_group_is_no_failure(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    met: list[str] = []
+
+    async def save(ctx: JobContext) -> None:
+        await db.update_stage(ctx.job_id, Stage.ENCODED)  # taken out of its hands
+        try:
+            await db.save_checkpoint(ctx.claim, {})
+        except LeaseLost as error:
+            met.append(error.reason)
+            raise
+
+    async def handler(ctx: JobContext) -> None:
+        await in_groups(save(ctx), asyncio.sleep(3600))
+
+    row = await run_one(db, handler)
+    assert (row.ready, row.error, len(met)) == (Stage.ENCODED, None, 1)
+    assert "failed" not in caplog.text
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_lost_lease_outranks_an_interruption_when_it_is_the_jobs_own(
+    db: JobDb, own: bool
+) -> None:
+    async def lose_when_stopped(ctx: JobContext) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise LeaseLost(ctx.job_id, ctx.claim.token if own else 0, "it was taken")
+
+    async def handler(ctx: JobContext) -> None:
+        await in_groups(look(ctx), lose_when_stopped(ctx))
+
+    job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+    async with one_stage(handler).running(db, **FAST) as crew:
+        await begun(db, crew)
+
+    # Nothing is written under a claim that was lost.
+    last = EventKind.CLAIMED if own else EventKind.FAILED
+    assert (await kinds(db, job_id))[-1] is last
 
 
 async def test_a_worker_cancelled_at_any_moment_keeps_no_job(db: JobDb) -> None:
