@@ -270,7 +270,8 @@ class Attempt:
     def _read(self, task: asyncio.Task[object]) -> Outcome | None:
         """What the handler's end means; None gives the job back."""
         error = None if task.cancelled() else task.exception()
-        if error is None and not task.cancelled():
+        # What is returned when it was cut for being late comes too late.
+        if error is None and not task.cancelled() and not self._late:
             ended = read_outcome(task.result())
             self._warn_of_caught(ended)
             return ended

@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,21 @@ async def test_an_attempt_that_takes_too_long_has_failed(db: JobDb) -> None:
     row = await run_one(db, handler, timeout=0.1, retry_in=0)
 
     assert row.status is JobStatus.FAILED
+    assert row.error == "ExecutionFailed: the attempt took longer than 0.1 s"
+
+
+@pytest.mark.parametrize("returned", [{"partial": True}, Snooze(60), Cancelled("late")])
+async def test_an_attempt_that_takes_too_long_has_failed_whatever_it_returns_when_cut(
+    db: JobDb, returned: object
+) -> None:
+    async def handler(ctx: JobContext) -> object:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return returned
+
+    row = await run_one(db, handler, timeout=0.1, retry_in=0)
+
+    assert (row.status, row.attempt, row.output) == (JobStatus.FAILED, 2, None)
     assert row.error == "ExecutionFailed: the attempt took longer than 0.1 s"
 
 
