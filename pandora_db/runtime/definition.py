@@ -139,7 +139,7 @@ class JobDefinition:
             kind = output.kind if isinstance(output, JobOutput) else JobOutput.kind
         try:
             kept = plain_output(output, again=True)
-        except Exception as error:  # noqa: BLE001 - serializers are anybody's code
+        except (Serialization, RecursionError) as error:
             wrong = f"{self.name} returned what cannot be kept: {error}"
             return Fail(ExecutionFailed(wrong), final=True)
         return Done(kept, kind, outcome.file)

@@ -18,6 +18,7 @@ from pandora_db.errors import (
     NotFound,
     OutcomeUnknown,
     PandoraDbError,
+    Serialization,
 )
 from pandora_db.models.claim import Finish
 from pandora_db.models.stage import StageKind
@@ -96,7 +97,7 @@ async def end_claim(
         except LeaseLost as error:
             log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
             claim.lose(error.reason)
-        except (InvalidInput, RecursionError) as error:
+        except (InvalidInput, RecursionError, Serialization) as error:
             outcome = _unkept(claim, outcome, error)
         except PASSING as error:
             call, pause = await _try_later(claim, error, call, pause)

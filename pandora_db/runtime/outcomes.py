@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_bool, check_path, check_text, clean_error
 from pandora_db.codecs.claim import check_seconds
-from pandora_db.errors import InvalidInput
+from pandora_db.errors import InvalidInput, Serialization
 from pandora_db.models.claim import Backoff
 from pandora_db.models.limits import MAX_STEP
 
@@ -102,16 +102,28 @@ def plain_output(value: object, *, again: bool = False) -> object:
 
     For models that are to be made of them `again`, these are named as the fields are, and what is
     computed is left out.
+
+    Raises:
+        Serialization: a model in it cannot be.
     """
     if value is None:
         return None
     if isinstance(value, BaseModel):
-        if again:
-            return value.model_dump(mode="json", by_alias=False, round_trip=True)
-        return value.model_dump(mode="json")
+        return _plain_model(value, again=again)
     if isinstance(value, dict):
         mapping = cast("dict[object, object]", value)
         return {key: plain_output(item, again=again) for key, item in mapping.items()}
     if isinstance(value, list | tuple):
         return [plain_output(item, again=again) for item in cast("list[object]", value)]
     return value
+
+
+def _plain_model(model: BaseModel, *, again: bool) -> object:
+    try:
+        if again:
+            return model.model_dump(mode="json", by_alias=False, round_trip=True)
+        return model.model_dump(mode="json")
+    except Exception as error:
+        # Its serialisers are the program's own: they may raise anything.
+        what = f"output is a value of type {type(model).__name__} that makes no JSON"
+        raise Serialization(f"{what}: {clean_error(error)}", field="output") from error

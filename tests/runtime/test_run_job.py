@@ -27,9 +27,24 @@ class Double(BaseModel):
         return self.number * 2
 
 
+class Opened(BaseModel):
+    file: Any
+
+
+@REGISTRY.job(name="open")
+class Open(BaseModel):
+    async def run(self, _ctx: JobContext) -> Opened:
+        return Opened(file=object())
+
+
 async def test_the_output_comes_back(tmp_path: Path) -> None:
     assert await run_job(Double(number=4), registry=REGISTRY, data_root=tmp_path) == 8
     assert [path.read_text() for path in tmp_path.rglob("number")] == ["4"]
+
+
+async def test_an_output_that_is_no_json_fails_at_once() -> None:
+    with pytest.raises(ExecutionFailed, match=r"what cannot be kept: .* of type Opened"):
+        await run_job(Open(), registry=REGISTRY, timeout=5, max_attempts=3)
 
 
 async def test_a_new_database_lists_no_jobs() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, model_serializer
 
 from pandora_db import (
     EventKind,
@@ -165,15 +166,49 @@ async def test_outcomes(db: JobDb, returned: object, status: JobStatus, kind: Ev
         assert json.loads(row.output or "") == returned
 
 
-async def test_an_output_that_cannot_be_kept_fails_the_job_for_good(db: JobDb) -> None:
-    async def handler(ctx: JobContext) -> object:
-        return {"file": object()}
+class Opened(BaseModel):
+    file: Any
 
-    row = await run_one(db, handler)
+
+class Broken(BaseModel):
+    @model_serializer
+    def dump(self) -> Any:
+        raise RuntimeError("no device")
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ({"file": object()}, "a value of type object"),
+        (Opened(file=object()), "a value of type Opened that makes no JSON: "),
+        ([Broken()], "RuntimeError: no device"),
+    ],
+)
+async def test_an_output_that_cannot_be_kept_fails_the_job_for_good(
+    db: JobDb, output: object, said: str, resumable: bool
+) -> None:
+    async def handler(ctx: JobContext) -> object:
+        return output
+
+    row = await run_one(db, handler, resumable=resumable)
 
     assert (row.status, row.attempt) == (JobStatus.FAILED, 1)
     assert row.error is not None
     assert row.error.startswith("the handler returned what cannot be kept: ")
+    assert said in row.error
+
+
+async def test_an_output_that_cannot_be_kept_stops_no_other(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> object:
+        return Opened(file=object() if ctx.job_id == ids[1] else "a")
+
+    ids = await db.insert_jobs(Job(author="mika") for _ in range(3))
+    async with one_stage(handler, concurrency=3).running(db, **FAST) as crew:
+        await crew.wait_idle()
+
+    found = [(await row_of(db, job_id)).status for job_id in ids]
+    assert found == [JobStatus.QUEUED, JobStatus.FAILED, JobStatus.QUEUED]
 
 
 @pytest.mark.parametrize(
