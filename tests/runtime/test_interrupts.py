@@ -274,21 +274,15 @@ async def test_a_group_of_interruptions_that_nobody_asked_for_fails_the_attempt(
 async def test_a_lost_lease_in_a_task_group_is_no_failure(
     db: JobDb, caplog: pytest.LogCaptureFixture
 ) -> None:
-    met: list[str] = []
-
     async def save(ctx: JobContext) -> None:
         await db.update_stage(ctx.job_id, Stage.ENCODED)  # taken out of its hands
-        try:
-            await db.save_checkpoint(ctx.claim, {})
-        except LeaseLost as error:
-            met.append(error.reason)
-            raise
+        await db.save_checkpoint(ctx.claim, {})  # refused, unless the worker hears of it first
 
     async def handler(ctx: JobContext) -> None:
         await in_groups(save(ctx), asyncio.sleep(3600))
 
     row = await run_one(db, handler)
-    assert (row.ready, row.error, len(met)) == (Stage.ENCODED, None, 1)
+    assert (row.ready, row.error) == (Stage.ENCODED, None)
     assert "failed" not in caplog.text
 
 
