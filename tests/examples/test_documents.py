@@ -25,7 +25,8 @@ def document(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def test_every_block_runs(document: Path, tmp_path: Path) -> None:
+def test_every_block_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.REGISTRY, "_definitions", {})  # as in a program of its own
     number = run_blocks(document, tmp_path)
     assert number > 0 or document.name in WITHOUT_CODE
 

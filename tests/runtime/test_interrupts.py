@@ -10,6 +10,7 @@ import pytest
 
 from pandora_db import EventKind, Interrupted, Job, JobDb, JobStatus, LeaseLost, Stage
 from pandora_db.runtime import Cancelled, Crew, JobContext, Pipeline
+from pandora_db.runtime.work import Handler
 from tests.support.handlers import FAST, kinds, one_stage, row_of, run_one
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
@@ -399,19 +400,25 @@ async def test_without_time_to_shut_down_a_handler_still_meets_its_cancellation(
     assert "went on after it was cancelled" not in caplog.text
 
 
-async def test_whoever_catches_an_interruption_and_returns_is_warned_that_this_counts(
-    db: JobDb, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def handler(ctx: JobContext) -> None:
+def catching(returned: object) -> Handler:
+    """A handler that takes whatever it is asked for its end."""
+
+    async def handler(ctx: JobContext) -> object:
         try:
             while True:
                 await ctx.check_interrupt()
                 await asyncio.sleep(0.005)
-        except Exception:  # noqa: BLE001 - what the test is about
-            return
+        except Exception:  # noqa: BLE001 - what the tests are about
+            return returned
 
+    return handler
+
+
+async def test_whoever_catches_an_interruption_and_returns_is_warned_that_this_counts(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
     job_id = await db.insert_job(Job(author="mika"))
-    async with one_stage(handler).running(db, **FAST) as crew:
+    async with one_stage(catching(None)).running(db, **FAST) as crew:
         await begun(db, crew)
         await db.pause_job(job_id)
         await tell(db, crew)
@@ -435,17 +442,7 @@ async def test_whoever_catches_an_interruption_and_returns_is_warned_that_this_c
 async def test_whoever_catches_a_cancellation_is_warned_where_it_is_lost(
     db: JobDb, caplog: pytest.LogCaptureFixture, after: Stage, returned: object, warned: bool
 ) -> None:
-    pipeline = Pipeline()
-
-    @pipeline.stage(Stage.QUEUED, Stage.DOWNLOADING, after)
-    async def handler(ctx: JobContext) -> object:
-        try:
-            while True:
-                await ctx.check_interrupt()
-                await asyncio.sleep(0.005)
-        except Exception:  # noqa: BLE001 - what the test is about
-            return returned
-
+    pipeline = one_stage(catching(returned), (Stage.QUEUED, Stage.DOWNLOADING, after))
     job_id = await db.insert_job(Job(author="mika"))
     async with pipeline.running(db, **FAST) as crew:
         await begun(db, crew)
