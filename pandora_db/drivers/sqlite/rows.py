@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pandora_db.sqlfiles import Query
 
-Converter = tuple[int, Callable[[Any], Any]]
+_BOOLEANS = frozenset({"archived"})
+_TIMES = frozenset({"at", "created_at", "completed_at", "lease_until", "updated_at"})
 
 
-def _time(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(f"{text}+00:00")  # ten times as fast as replace()
-    except ValueError:  # another program's, with an offset of its own or no time of day
-        try:
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:  # no time at all; the rest of the row can still be read
-            return None
+class Converted(NamedTuple):
+    """Which columns of an answer are booleans, and which are times."""
 
+    booleans: tuple[int, ...]
+    times: tuple[int, ...]
 
-_READ_AS: dict[str, Callable[[Any], Any]] = {
-    "archived": bool,
-    "at": _time,
-    "created_at": _time,
-    "completed_at": _time,
-    "lease_until": _time,
-    "updated_at": _time,
-}
 
 # By the text of a statement, filled in the thread where it first answers, and read in the loop too.
-_converters: dict[str, tuple[Converter, ...]] = {}
+_converted: dict[str, Converted | None] = {}
 
 
-def converters_of(text: str, description: Sequence[Sequence[Any]]) -> tuple[Converter, ...]:
-    """What to make of the columns of a statement that has just answered."""
-    known = _converters.get(text)
-    if known is None:
+def converted_of(text: str, description: Sequence[Sequence[Any]]) -> Converted | None:
+    """What to convert in the answer of a statement; None for nothing."""
+    if text not in _converted:
         names = [column[0] for column in description]
-        known = tuple((i, _READ_AS[name]) for i, name in enumerate(names) if name in _READ_AS)
-        _converters[text] = known
-    return known
+        booleans = tuple(i for i, name in enumerate(names) if name in _BOOLEANS)
+        times = tuple(i for i, name in enumerate(names) if name in _TIMES)
+        _converted[text] = Converted(booleans, times) if booleans or times else None
+    return _converted[text]
 
 
-def meant(rows: Iterable[Sequence[Any]], converters: Iterable[Converter]) -> list[Any]:
+def meant(rows: Iterable[Sequence[Any]], converted: Converted) -> list[Any]:
     """The rows with booleans and times."""
-    return [_convert(row, converters) for row in rows]
+    booleans, times = converted
+    parse = datetime.fromisoformat
+    found: list[Any] = []
+    for row in rows:  # the loops are written out: a call for each value takes half as long again
+        values = list(row)
+        for index in booleans:
+            if (number := values[index]) is not None:
+                values[index] = bool(number)
+        for index in times:
+            if (text := values[index]) is not None:
+                try:
+                    values[index] = parse(f"{text}+00:00")  # ten times as fast as replace()
+                except ValueError:
+                    values[index] = _odd_time(text)
+        found.append(tuple(values))
+    return found
+
+
+def _odd_time(text: str) -> datetime | None:
+    """Another program's, with an offset of its own or no time of day."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:  # no time at all; the rest of the row can still be read
+        return None
 
 
 def is_read_later(query: Query) -> bool:
@@ -63,15 +75,7 @@ def answer_of(query: Query, rows: list[Any]) -> list[Any]:
     if not is_read_later(query):
         return rows
     for statement in reversed(query.statements):
-        if (converters := _converters.get(statement.text)) is not None:
-            return meant(rows, converters) if converters else rows
+        if statement.text in _converted:  # it is the last one that has answered
+            converted = _converted[statement.text]
+            return rows if converted is None else meant(rows, converted)
     return rows
-
-
-def _convert(row: Sequence[Any], converters: Iterable[Converter]) -> tuple[Any, ...]:
-    values = list(row)
-    for index, convert in converters:
-        value = values[index]
-        if value is not None:
-            values[index] = convert(value)
-    return tuple(values)

@@ -26,7 +26,7 @@ from pandora_db.drivers.sqlite.gate import Gate
 from pandora_db.drivers.sqlite.hop import Begun
 from pandora_db.drivers.sqlite.many_rows import write_rows
 from pandora_db.drivers.sqlite.rivals import Rivals
-from pandora_db.drivers.sqlite.rows import converters_of, is_read_later, meant
+from pandora_db.drivers.sqlite.rows import converted_of, is_read_later, meant
 from pandora_db.sqlfiles import Catalogue, Query
 
 Result = list[Any] | Exception
@@ -66,10 +66,11 @@ class Worker:
                 args = {**args, "answered": json.dumps([row[0] for row in rows])}
             cursor.execute(statement.text, statement.bind(args))
             if cursor.description is not None:
-                converters = converters_of(statement.text, cursor.description)
-                raw = not converters or (late and is_read_later(query))
-                # One by one: of a long list, what SQLite answers is not held beside what it means.
-                rows = cursor.fetchall() if raw else meant(cursor, converters)
+                converted = converted_of(statement.text, cursor.description)
+                if converted is None or (late and is_read_later(query)):
+                    rows = cursor.fetchall()
+                else:  # one by one: what SQLite answers is not held beside what it means
+                    rows = meant(cursor, converted)
         return rows
 
     def read_all(
