@@ -63,12 +63,12 @@ class Notes:
         self.metrics[name] = _check_number(value, name)
 
     def to_data(self) -> dict[str, Any]:
-        """What is kept; nothing where there is nothing."""
-        facts: dict[str, Any] = {
-            "warnings": self.warnings,
-            "errors": self.errors,
+        """What is kept, as it is now; nothing where there is nothing."""
+        facts: dict[str, Any] = {  # copies: a handler's thread goes on noting
+            "warnings": self.warnings.copy(),
+            "errors": self.errors.copy(),
             "counts": {kind: count for kind, count in self.counts.items() if count},
-            "metrics": self.metrics,
+            "metrics": self.metrics.copy(),
         }
         return {name: value for name, value in facts.items() if value}
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_bool, check_int, check_text
 from pandora_db.errors import InvalidInput
-from pandora_db.models.checks import refuse
+from pandora_db.models.checks import describe, refuse
 from pandora_db.models.job import Job
 from pandora_db.models.limits import MAX_KEY, MAX_VERSION
 from pandora_db.runtime.definition import JobDefinition, output_of, transient_without_default
@@ -179,7 +179,8 @@ def _define(
     kind: type[Any], name: str, description: str | None, version: int, *, resumable: bool
 ) -> JobDefinition:
     if not (inspect.isclass(kind) and issubclass(kind, BaseModel)):
-        refuse("job", kind, "a pydantic model")
+        given = f"the class {kind.__name__}" if inspect.isclass(kind) else describe(kind)
+        raise InvalidInput(f"job is {given}; expected a pydantic model", field="job")
     run: Any = getattr(kind, "run", None)
     form = "async def run(self, ctx)"
     if run is None:

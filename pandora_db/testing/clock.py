@@ -14,7 +14,7 @@ from pandora_db.db import internals
 from pandora_db.models.checks import counted, refuse
 from pandora_db.models.event import EventKind, stage_name
 from pandora_db.models.status import JobStatus
-from pandora_db.runtime import JobManager
+from pandora_db.runtime import Crew, JobManager
 from pandora_db.testing.databases import check_test_db
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from pandora_db.db import JobDb
     from pandora_db.models.job_row import JobRow
-    from pandora_db.runtime import Crew
     from pandora_db.runtime.work import Work
     from pandora_db.services.watch import Watch
 
@@ -107,6 +106,8 @@ async def run_until_idle(
         InvalidInput: the handle is not of `new_test_db()`, or another bad argument.
     """
     crew = workers.crew if isinstance(workers, JobManager) else workers
+    if not isinstance(crew, Crew):  # pyright: ignore[reportUnnecessaryIsInstance]
+        refuse("workers", workers, "a JobManager, or what pipeline.running(db) gave")
     clock = Clock() if clock is None else clock
     db = check_test_db(crew.db, "run_until_idle")
     if not isinstance(clock, Clock):  # pyright: ignore[reportUnnecessaryIsInstance]

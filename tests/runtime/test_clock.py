@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -118,6 +118,13 @@ async def test_a_bad_limit_or_clock_is_refused(field: str, value: Any) -> None:
         with pytest.raises(InvalidInput, match=f"^{field} is ") as refused:
             await run_until_idle(jobs, **{field: value})
     assert refused.value.field == field
+
+
+async def test_what_has_no_workers_is_refused() -> None:
+    async with new_test_db() as db:
+        for nothing in (5, db):
+            with pytest.raises(InvalidInput, match=r"^workers is .*; expected a JobManager"):
+                await run_until_idle(cast("Any", nothing))
 
 
 async def test_a_job_that_comes_back_for_ever_is_named(fresh: JobDb) -> None:

@@ -405,6 +405,32 @@ async def test_a_function_in_a_thread_tells_too(db: JobDb) -> None:
     assert [line.message for line in await db.logs(row.job_id)] == [f"line {n}" for n in range(100)]
 
 
+async def test_a_thread_may_go_on_noting_while_what_it_noted_is_written(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    update = JobDb.update_job
+
+    async def noting(self: JobDb, *args: Any, **changes: Any) -> None:
+        ctx.warn("late")
+        ctx.metric("late", 1)
+        seen.append(changes["progress_data"]["notes"])
+        await update(self, *args, **changes)
+
+    async def handler(given: JobContext) -> None:
+        nonlocal ctx
+        ctx = given
+        monkeypatch.setattr(JobDb, "update_job", noting)
+        ctx.metric("early", 1)
+        await wait_until(lambda: bool(seen))
+        monkeypatch.undo()
+
+    ctx: JobContext
+    row = await run_one(db, handler)
+    assert seen[0] == {"metrics": {"early": 1}}
+    assert json.loads(row.progress_data or "")["notes"]["metrics"] == {"early": 1, "late": 1}
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
 async def test_a_metric_that_cannot_be_kept_is_refused_where_it_is_set(
     db: JobDb, value: float
