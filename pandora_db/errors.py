@@ -351,6 +351,10 @@ class TransactionAborted(TransactionError):
     """The engine gave the transaction up (deadlock, conflict, time-out): run it again."""
 
 
+PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
+"""Failures of the database that pass by themselves: nothing was done, and may be tried again."""
+
+
 class HandleClosed(PandoraDbError):
     """The handle was closed, or never opened."""
 

@@ -15,6 +15,7 @@ from pandora_db.runtime.attempt_log import log_raised, log_stopped
 from pandora_db.runtime.context import JobContext
 from pandora_db.runtime.endings import LEFT, end_claim, failing
 from pandora_db.runtime.outcomes import Done, Fail, Outcome, read_outcome
+from pandora_db.runtime.passing import FIRST_PAUSE, next_pause, passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -225,17 +226,27 @@ class Attempt:
     def _refuse_pause(self) -> None:
         """Take the request back, on the record: it would stand there and never be met."""
         if self._refusing is None:
-            log.warning("job %d is not resumable: it is not paused", self.claim.job_id)
             self._refusing = self._loop.create_task(self._take_back())
 
     async def _take_back(self) -> None:
-        try:
-            await self._post.db.resume_job(self.claim.job_id)
-            await self._post.db.renew_claims([self.claim])
-        except PandoraDbError as error:
-            log.warning("the pause of job %d was not taken back: %s", self.claim.job_id, error)
-        finally:
-            self._refusing = None
+        pause = FIRST_PAUSE
+        while self.claim.alive:
+            try:
+                await self._post.db.resume_job(self.claim.job_id)
+                await self._post.db.renew_claims([self.claim])
+            except PandoraDbError as error:
+                if pause == FIRST_PAUSE or not passes(error):
+                    told = "the pause of job %d was not taken back: %s"
+                    log.warning(told, self.claim.job_id, error)
+                if not passes(error):
+                    return
+                await asyncio.sleep(pause)
+                pause = next_pause(pause)
+            else:
+                log.warning("job %d is not resumable: it is not paused", self.claim.job_id)
+                break
+        self._refusing = None
+        self._hear()  # it may have been paused once more
 
     def _ask(self, reason: str) -> None:
         self._ctx.interrupt(reason)
@@ -270,11 +281,12 @@ class Attempt:
     def _read(self, task: asyncio.Task[object]) -> Outcome | None:
         """What the handler's end means; None gives the job back."""
         error = None if task.cancelled() else task.exception()
-        # What is returned when it was cut for being late comes too late.
-        if error is None and not task.cancelled() and not self._late:
+        if error is None and not task.cancelled():
             ended = read_outcome(task.result())
-            self._warn_of_caught(ended)
-            return ended
+            # When it was cut for being late, it has failed; how, it may say.
+            if not self._late or isinstance(ended, Fail):
+                self._warn_of_caught(ended)
+                return ended
         outcome = self._read_error(error)
         if isinstance(outcome, Fail):  # a bug, more often than not: where it happened is told
             log_raised(self.claim, outcome, error)
@@ -297,9 +309,8 @@ class Attempt:
 
     def _read_error(self, error: BaseException | None) -> Outcome | None:
         if self._late:
-            return Fail(
-                ExecutionFailed(f"the attempt took longer than {self._post.work.timeout:g} s")
-            )
+            late = f"the attempt took longer than {self._post.work.timeout:g} s"
+            return Fail(ExecutionFailed(late), final=not self._resumable)
         if error is not None:
             lost: str | None = None
             for leaf in _leaves(error):

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pandora_db.errors import PandoraDbError
+from pandora_db.runtime.passing import FIRST_PAUSE, next_pause, passes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pandora_db.models.claim import Claim
     from pandora_db.store import Store
+
+log = logging.getLogger("pandora_db")
+
+
+class _Unsaved(NamedTuple):
+    """What gives the state and its version: only what is written has to be made."""
+
+    read: Callable[[], tuple[object, int]]
 
 
 class Checkpointing:
@@ -19,11 +33,11 @@ class Checkpointing:
         self._every = every
         self._loop = asyncio.get_running_loop()
         self._next = self._loop.time()
-        self._unsaved: tuple[object, int] | None = None
+        self._unsaved: _Unsaved | None = None
 
-    async def save(self, state: object, version: int, *, force: bool) -> bool:
-        """Save it if it is time to; whether it was saved."""
-        self._unsaved = (state, version)
+    async def save(self, read: Callable[[], tuple[object, int]], *, force: bool) -> bool:
+        """Save what `read` gives, a state and its version, if it is time to; whether it was."""
+        self._unsaved = _Unsaved(read)
         if not force and self._loop.time() < self._next:
             return False
         await self.flush()
@@ -31,12 +45,36 @@ class Checkpointing:
 
     async def flush(self) -> None:
         """Save what was not saved yet, as it is now."""
-        if self._unsaved is None:
+        unsaved = self._unsaved
+        if unsaved is None:
             return
-        state, version = self._unsaved
+        state, version = unsaved.read()
         await self._db.save_checkpoint(self._claim, state, version=version)
-        self._unsaved = None
+        if self._unsaved is unsaved:  # nothing newer came meanwhile
+            self._unsaved = None
         self._next = self._loop.time() + self._every
+
+    async def flush_last(self) -> None:
+        """The same before a stop, through failures that pass, for as long as a lease lasts.
+
+        The time that the handler has to stop is shorter, as a rule. What is not written then is
+        told in the log: a stop that was asked for must not fail the attempt.
+        """
+        until = self._loop.time() + self._claim.lease
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self.flush()
+            except PandoraDbError as error:
+                if not passes(error):
+                    raise
+                if pause == FIRST_PAUSE:
+                    told = "the last checkpoint of job %d could not be written yet: %s"
+                    log.warning(told, self._claim.job_id, error)
+                if self._loop.time() + pause > until:
+                    return None
+            await asyncio.sleep(pause)
+            pause = next_pause(pause)
 
     async def load(self, **options: Any) -> Any:  # noqa: ANN401 - as load_checkpoint has them
         """What the attempt before this one saved last."""

@@ -12,6 +12,7 @@ from pandora_db.models.claim import Claim
 from pandora_db.models.status import Hold, JobStatus
 from pandora_db.runtime.checkpointing import Checkpointing
 from pandora_db.runtime.family import Family
+from pandora_db.runtime.registry import REGISTRY, Registry
 from pandora_db.runtime.telling import Telling
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pandora_db.runtime.handle import JobHandle
     from pandora_db.runtime.hands import Hand
     from pandora_db.runtime.job_info import JobInfo
-    from pandora_db.runtime.registry import Registry
     from pandora_db.store.checkpoints import Upgrade
 
 
@@ -58,12 +58,13 @@ class JobContext(Telling):
         self._reason: str | None = None
         self.stopped_for: str | None = None
         self._state: Callable[[], tuple[object, int]] | None = None
+        self._registry: Registry | None = None
 
     # Made when they are needed: a short job needs none of them.
 
     @cached_property
     def _family(self) -> Family:
-        return Family(self.db, self.claim, self._hand)
+        return Family(self.db, self.claim, self._hand, self._registry or REGISTRY)
 
     @cached_property
     def _asked(self) -> asyncio.Event:
@@ -104,7 +105,7 @@ class JobContext(Telling):
         if self.claim.lost:
             raise self.claim.error()
         if self._reason is not None:
-            await self._checkpoints.flush()
+            await self._checkpoints.flush_last()
             self.stopped_for = self._reason
             raise Interrupted(self._reason)
 
@@ -130,12 +131,11 @@ class JobContext(Telling):
             LeaseLost: the claim no longer counts; nothing was written.
             InvalidInput: the state cannot be kept; the error names the path in it.
         """
-        if state is None:
-            if self._state is None:
-                raise InvalidInput("state is None; expected what shall be kept", field="state")
-            state, version = self._state()
+        read = self._state if state is None else lambda: (state, version)
+        if read is None:
+            raise InvalidInput("state is None; expected what shall be kept", field="state")
         due = force or self._reason is not None
-        return await self._checkpoints.save(state, version, force=due)
+        return await self._checkpoints.save(read, force=due)
 
     async def load_checkpoint(
         self, *, version: int | None = None, upgrade: Upgrade | None = None
@@ -167,14 +167,16 @@ class JobContext(Telling):
                 parameters, so that an equal job is the same child; a `Job` needs one.
             priority: higher goes first; None takes one more than this job's, so that children go
                 before further jobs that would wait for theirs. A `Job` has its own.
-            delay: seconds before it may begin; for a registered job, as all that follows.
+            delay: seconds before it may begin, by this machine's clock; for a registered job, as
+                all that follows.
             max_attempts: how often it is tried.
             tags: what a worker must offer.
 
         Raises:
             Interrupted: this job is being cancelled; let it pass.
             LeaseLost: the claim no longer counts; nothing was begun.
-            InvalidInput: its class is not registered, or another bad argument.
+            InvalidInput: its class is not registered, or another bad argument, such as a `delay`
+                for a `Job`.
             Serialization: a field cannot be kept.
         """
         options = {"priority": priority, "delay": delay, "max_attempts": max_attempts, "tags": tags}
@@ -248,7 +250,7 @@ class JobContext(Telling):
 
     def use_registry(self, registry: Registry) -> None:
         """Say where the classes of children are registered; `REGISTRY` otherwise."""
-        self._family.registry = registry
+        self._registry = registry
 
     def interrupt(self, reason: str) -> None:
         """Ask the handler to stop; the first reason stays, but a cancellation outranks it."""

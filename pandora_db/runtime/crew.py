@@ -52,7 +52,7 @@ class Crew:
 
     Attributes:
         db: the handle.
-        workers: one for each stage.
+        workers: one for each handler.
     """
 
     def __init__(self, db: JobDb, works: Sequence[Work], terms: Terms) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,9 +13,7 @@ from pandora_db.codecs.claim import ending
 from pandora_db.codecs.json_text import Json
 from pandora_db.errors import (
     InvalidInput,
-    InvalidTransition,
     LeaseLost,
-    NotFound,
     OutcomeUnknown,
     PandoraDbError,
     Serialization,
@@ -24,10 +22,11 @@ from pandora_db.models.claim import Finish
 from pandora_db.models.stage import StageKind
 from pandora_db.runtime.attempt_log import log_failed, log_raised
 from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, plain_output
-from pandora_db.runtime.passing import FIRST_PAUSE, PASSING, next_pause
+from pandora_db.runtime.passing import FIRST_PAUSE, next_pause, passes
 from pandora_db.store.claim_ends import retry_wait
 
 if TYPE_CHECKING:
+    from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.reporter import Reporter
@@ -67,7 +66,7 @@ async def finish_claims(
 
 
 async def end_claim(
-    db: Store,
+    db: JobDb,
     claim: Claim,
     outcome: Outcome | None,
     work: Work,
@@ -79,13 +78,20 @@ async def end_claim(
 
     Tries again as long as the claim may count: its lease is renewed meanwhile, if that can be.
     What was `told` last is written before it. `failed` is what the first try met, if there was one.
+    Where the handler has ended the claim itself, as with other writes in one transaction, that is
+    the end.
     """
     if claim.lost:
         log.info("job %d: %s", claim.job_id, claim.error())
+    elif claim.ended and not _says_nothing(outcome):
+        log.warning(
+            "job %d: its handler has ended the claim itself; that it then %s does not count",
+            claim.job_id, "failed" if isinstance(outcome, Fail) else "returned something",
+        )  # fmt: skip
     at: StageCode | None = None
     call: UUID | None = None
     pause = FIRST_PAUSE
-    while not claim.lost:
+    while claim.alive:
         try:
             if failed is not None:
                 error, failed = failed, None
@@ -99,14 +105,19 @@ async def end_claim(
             claim.lose(error.reason)
         except (InvalidInput, RecursionError, Serialization) as error:
             outcome = _unkept(claim, outcome, error)
-        except PASSING as error:
-            call, pause = await _try_later(claim, error, call, pause)
         except PandoraDbError as error:
-            log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
-            claim.lose(LEFT)
-    if isinstance(outcome, Cancelled):
-        await _cancel_children(db, claim)
+            if passes(error):
+                call, pause = await _try_later(claim, error, call, pause)
+            else:
+                log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
+                claim.lose(LEFT)
     return at
+
+
+def _says_nothing(outcome: Outcome | None) -> bool:
+    if isinstance(outcome, Done):
+        return outcome.output is None and outcome.file is None
+    return outcome is None
 
 
 async def _try_later(
@@ -131,7 +142,7 @@ def _unkept(claim: Claim, outcome: Outcome | None, error: Exception) -> Fail:
 
 
 def _write(
-    db: Store, claim: Claim, outcome: Outcome | None, work: Work, call: UUID | None
+    db: JobDb, claim: Claim, outcome: Outcome | None, work: Work, call: UUID | None
 ) -> Coroutine[Any, Any, StageCode | None]:
     """The call that writes it; `call` is the operation id of one before, which is repeated."""
     if isinstance(outcome, Done):
@@ -145,10 +156,7 @@ def _write(
     if isinstance(outcome, Snooze):
         return db.snooze_job(claim, outcome.seconds, operation_id=call)
     if isinstance(outcome, Cancelled):
-        stage = ending(work.working, StageKind.CANCELLED)
-        reason: Json = None if outcome.reason is None else {"reason": outcome.reason}
-        kind = None if reason is None else "cancelled"
-        return db.finish_job(claim, stage, output=reason, output_kind=kind, operation_id=call)
+        return _cancel(db, claim, outcome, work, call)
     return db.release_job(claim, operation_id=call)
 
 
@@ -161,13 +169,16 @@ async def _fail(db: Store, claim: Claim, outcome: Fail, work: Work, call: UUID |
     log_failed(claim, outcome, wait if again else None)
 
 
-async def _cancel_children(db: Store, claim: Claim) -> None:
-    """Those of a job that has cancelled itself; it begins no more."""
-    if claim.lost:
-        return
-    try:
-        for child in await db.get_children(claim.job_id):
-            with suppress(InvalidTransition, NotFound):
-                await db.cancel_job(child.job_id)
-    except PandoraDbError as error:
-        log.warning("the children of job %d were not cancelled: %s", claim.job_id, error)
+async def _cancel(
+    db: JobDb, claim: Claim, outcome: Cancelled, work: Work, call: UUID | None
+) -> StageCode:
+    """The end of a job that has cancelled itself, and of its children; it begins no more."""
+    stage = ending(work.working, StageKind.CANCELLED)
+    reason: Json = None if outcome.reason is None else {"reason": outcome.reason}
+    kind = None if reason is None else "cancelled"
+    if not await db.get_children(claim.job_id):
+        return await db.finish_job(claim, stage, output=reason, output_kind=kind, operation_id=call)
+    async with db.transaction() as tx:
+        await tx.finish_job(claim, stage, output=reason, output_kind=kind)
+        await tx.cancel_job(claim.job_id)
+    return stage

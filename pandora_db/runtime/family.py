@@ -16,7 +16,6 @@ from pandora_db.runtime.dispatching import child_key, make_job
 from pandora_db.runtime.following import wait_ended
 from pandora_db.runtime.handle import JobHandle
 from pandora_db.runtime.job_info import JobInfo
-from pandora_db.runtime.registry import REGISTRY, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     from pandora_db.db import JobDb
     from pandora_db.models.claim import Claim
     from pandora_db.models.job_row import JobRow
+    from pandora_db.runtime.definition import JobDefinition
     from pandora_db.runtime.hands import Hand
+    from pandora_db.runtime.registry import Registry
 
 log = logging.getLogger("pandora_db")
 
@@ -35,14 +36,10 @@ _LONG = 10.0
 
 
 class Family:
-    """Begins children, and waits for them.
+    """Begins children, whose classes are registered in `registry`, and waits for them."""
 
-    Attributes:
-        registry: where their classes are registered.
-    """
-
-    def __init__(self, db: JobDb, claim: Claim, hand: Hand | None) -> None:
-        self.registry: Registry = REGISTRY
+    def __init__(self, db: JobDb, claim: Claim, hand: Hand | None, registry: Registry) -> None:
+        self._registry = registry
         self._db = db
         self._claim = claim
         self._hand = hand
@@ -57,8 +54,10 @@ class Family:
                     "key is missing; expected what tells this Job from the other children",
                     field="key",
                 )
+            _check_own(options)
             return JobHandle(self._db, await self._db.insert_child(self._claim, job, key=key))
-        definition = self.registry.definition_of(job)
+        definition: JobDefinition | None
+        definition = self._registry.definition_of(job)
         parent = self._claim.job
         if options["priority"] is None:
             options["priority"] = min(parent.priority + 1, MAX_PRIORITY)
@@ -66,8 +65,12 @@ class Family:
             definition, job, **options, author=parent.author or "system",
             author_id=parent.author_id, guild_id=parent.guild_id,
         )  # fmt: skip
-        key = child_key(definition, job) if key is None else key
-        child_id = await self._db.insert_child(self._claim, row, key=key)
+        child_id = await self._db.insert_child(
+            self._claim, row, key=child_key(definition, job) if key is None else key
+        )
+        if key is not None:  # it may be a child of another class
+            child = await self._db.get_job(child_id)
+            definition = definition if child is None else self._registry.find(child.name)
         return JobHandle(self._db, child_id, definition)
 
     async def children(self) -> list[JobInfo]:
@@ -125,6 +128,17 @@ class Family:
             return await wait_ended(self._db, child_ids)
         async with self._hand.lent():
             return await wait_ended(self._db, child_ids)
+
+
+def _check_own(options: dict[str, Any]) -> None:
+    """Refuse options beside a `Job`: nobody would look at them."""
+    for field, value in options.items():
+        if value:
+            raise InvalidInput(
+                f"{field} was given beside a Job; expected it as a field of the Job"
+                f"{', not_before' if field == 'delay' else ''}",
+                field=field,
+            )
 
 
 def _is_untaken(row: JobRow) -> bool:

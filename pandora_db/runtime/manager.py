@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_text
+from pandora_db.errors import PandoraDbError, SchemaError
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
@@ -96,9 +97,16 @@ class JobManager:
         self.crew = Crew(db, [work] if names else [], terms)
 
     async def __aenter__(self) -> Self:
-        unknown = await self.unknown_jobs()
-        for name, count in unknown.items():
-            log.warning("jobs called %r wait (%d): this program does not know them", name, count)
+        try:
+            unknown = await self.unknown_jobs()
+        except SchemaError:
+            raise
+        except PandoraDbError as error:  # it is only told; the workers meet it too
+            log.debug("it is not known which jobs nobody knows: %s", error)
+        else:
+            words = "jobs called %r wait (%d): this program does not know them"
+            for name, count in unknown.items():
+                log.warning(words, name, count)
         await self.crew.__aenter__()
         return self
 
@@ -127,7 +135,7 @@ class JobManager:
         Args:
             job: of a registered class.
             priority: higher goes first.
-            delay: seconds before it may begin.
+            delay: seconds before it may begin, by this machine's clock.
             author: whose job it is; None takes that of the manager.
             idempotency_key: a second dispatch with the same key returns the first job.
             external_id: an id of another system, such as a UUID, unique among all jobs.
@@ -139,6 +147,7 @@ class JobManager:
             Serialization: a field cannot be kept.
             Duplicate: `external_id` is taken.
         """
+        definition: JobDefinition | None
         definition = self.registry.definition_of(job)
         job_id = await self.db.insert_job(
             make_job(
@@ -149,6 +158,9 @@ class JobManager:
             )
         )  # fmt: skip
         self.crew.ring()
+        if idempotency_key is not None:  # it may be a job of another class
+            row = await self.db.get_job(job_id)
+            definition = definition if row is None else self.registry.find(row.name)
         return JobHandle(self.db, job_id, definition)
 
     async def dispatch_by_name(self, name: str, params: object, **options: Any) -> JobHandle:  # noqa: ANN401 - those of dispatch
@@ -167,7 +179,7 @@ class JobManager:
         row = await self.db.get_job(job_id)
         if row is None or row.job_type != JobType.TASK:
             return None
-        return JobHandle(self.db, job_id, self._known(row.name))
+        return JobHandle(self.db, job_id, self.registry.find(row.name))
 
     def list_job_types(self) -> list[JobDefinition]:
         """What is known of each job that can be dispatched."""
@@ -209,7 +221,7 @@ class JobManager:
         """
         row = await self.db.get_job(job_id)
         name = row.name if row is not None and row.job_type == JobType.TASK else None
-        done = await JobHandle(self.db, job_id, self._known(name)).pause()
+        done = await JobHandle(self.db, job_id, self.registry.find(name)).pause()
         await self.crew.hear(job_id)
         return done
 
@@ -223,6 +235,3 @@ class JobManager:
         done = await self.db.cancel_job(job_id)
         await self.crew.hear(job_id)
         return done
-
-    def _known(self, name: str | None) -> JobDefinition | None:
-        return self.registry.get(name) if name and self.registry.has_job(name) else None

@@ -79,6 +79,10 @@ class Registry:
         """Whether a job of that name is registered."""
         return name in self._definitions
 
+    def find(self, name: str | None) -> JobDefinition | None:
+        """What is known of the jobs of a name; None for an unknown one."""
+        return None if name is None else self._definitions.get(name)
+
     def get(self, name: object) -> JobDefinition:
         """What is known of the jobs of a name.
 

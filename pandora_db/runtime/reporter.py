@@ -16,8 +16,9 @@ from pandora_db.errors import LeaseLost, OutcomeUnknown, PandoraDbError
 from pandora_db.models.limits import MAX_LOGS
 from pandora_db.models.log import LogLine
 from pandora_db.runtime.notes import Notes
-from pandora_db.runtime.passing import FIRST_PAUSE, PASSING, next_pause
+from pandora_db.runtime.passing import FIRST_PAUSE, next_pause, passes
 from pandora_db.runtime.progress import Progress
+from pandora_db.services.outage import Outage
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
@@ -56,6 +57,7 @@ class Reporter:
         self._lines: deque[tuple[float, LogLine]] = deque()
         self._dropped = 0
         self._unsure: _Batch | None = None  # it may be stored or not
+        self._outage = Outage()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -164,7 +166,7 @@ class Reporter:
         pause = FIRST_PAUSE
         while self._is_left:
             errors = await self._write()
-            may_pass = any(isinstance(error, PASSING) for error in errors)
+            may_pass = any(error is not None and passes(error) for error in errors)
             if self._hurried or not may_pass or self._loop.time() + pause > until:
                 break
             await asyncio.sleep(pause)
@@ -173,7 +175,14 @@ class Reporter:
 
     async def _write(self) -> tuple[PandoraDbError | None, PandoraDbError | None]:
         """Both at once: they go out together. What each of them met."""
-        return await asyncio.gather(self._write_progress(), self._write_lines())
+        errors = await asyncio.gather(self._write_progress(), self._write_lines())
+        if errors == (None, None):
+            self._outage.over()
+        return errors
+
+    def _note_failure(self, what: str, error: PandoraDbError) -> None:
+        words = "%s of job %d was not written: %s"
+        log.log(self._outage.failed(), words, what, self._claim.job_id, error)
 
     async def _write_progress(self) -> PandoraDbError | None:
         progress, notes = self._progress, self.notes.to_data()
@@ -190,8 +199,8 @@ class Reporter:
         except LeaseLost as error:
             self._claim.lose(error.reason)
         except PandoraDbError as error:
-            log.warning("progress of job %d was not written: %s", self._claim.job_id, error)
-            self._dirty = self._dirty or isinstance(error, PASSING)
+            self._note_failure("progress", error)
+            self._dirty = self._dirty or passes(error)
             return error
         return None
 
@@ -217,7 +226,7 @@ class Reporter:
             self._claim.lose(error.reason)
             self._unsure = None
         except PandoraDbError as error:
-            log.warning("the log of job %d was not written: %s", self._claim.job_id, error)
+            self._note_failure("the log", error)
             if isinstance(error, OutcomeUnknown):  # once more by its id, before newer ones
                 self._unsure = batch._replace(operation_id=error.operation_id)
             elif self._unsure is None:  # with the next ones

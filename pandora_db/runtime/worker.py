@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pandora_db.models.claim import Claim
     from pandora_db.models.stage import StageCode
     from pandora_db.runtime.data_dirs import DataDirs
-    from pandora_db.runtime.work import Terms, Work
+    from pandora_db.runtime.work import Handler, Terms, Work
     from pandora_db.services.seeker import Seeker
 
 log = logging.getLogger("pandora_db")
@@ -109,11 +109,11 @@ class Worker:
         )
         self._loop.add_done_callback(lambda _: self._on_change())
 
-    def use(self, work: Work) -> None:
-        """Work so from the next job on."""
-        self.work = work
+    def use_handler(self, handler: Handler) -> None:
+        """Call another handler from the next job on."""
+        self.work = replace(self.work, handler=handler)
         if self._post is not None:
-            self._post = replace(self._post, work=work)
+            self._post = replace(self._post, work=self.work)
 
     @property
     def running(self) -> list[Claim]:

@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from pandora_db.drivers.base import Driver
-from pandora_db.errors import (
-    ConnectionFailed,
-    HandleClosed,
-    LockTimeout,
-    PandoraDbError,
-    PoolTimeout,
-    StatementTimeout,
-    TransactionAborted,
-)
+from pandora_db.errors import PASSING, HandleClosed, PandoraDbError
 from pandora_db.models.event import EventKind
 from pandora_db.services.seeker import Seeker
 from pandora_db.services.seen import Seen, decode
@@ -38,7 +30,6 @@ Heard = Callable[[EventKind | None], object]
 
 WINDOW = 1000
 """Events that are read at once, and that may wait for a watcher."""
-PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
 SOON, LATER = 0.05, 1.0  # seconds between the attempts to reach a database that is away
 _ATTENTIVE = 0.2  # seconds between two calls of those who attend
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from pandora_db.errors import HandleClosed, PandoraDbError
+from pandora_db.errors import PASSING, HandleClosed, PandoraDbError
 from pandora_db.models.cursor import EventPlace, WatchCursor, decode_cursor, parse_cursor
 from pandora_db.models.event import EventKind, JobEvent
 from pandora_db.services import lookout as reader
-from pandora_db.services.lookout import LATER, PASSING, SOON, Lookout
+from pandora_db.services.lookout import LATER, SOON, Lookout
 from pandora_db.services.seen import Seen, decode
 
 

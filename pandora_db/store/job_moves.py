@@ -10,13 +10,10 @@ from uuid import UUID
 from pandora_db.codecs.checks import check_id, clean_error
 from pandora_db.codecs.stage import check_stage, live_range
 from pandora_db.errors import (
-    ConnectionFailed,
+    PASSING,
     InvalidTransition,
-    LockTimeout,
     NotFound,
     OutcomeUnknown,
-    PoolTimeout,
-    StatementTimeout,
     TransactionAborted,
     UnknownCode,
 )
@@ -32,7 +29,6 @@ from pandora_db.store.job_states import JobState, Standstill
 from pandora_db.store.operation import Operation, operation
 
 _TRIES = 5
-_PASSING = (ConnectionFailed, PoolTimeout, StatementTimeout, LockTimeout, TransactionAborted)
 
 
 class _Move(NamedTuple):
@@ -180,7 +176,7 @@ class JobMoves(ClaimEnds):
             # One that was begun before the parent was cancelled, and after that look.
             if await self._session.read("find_children", {"parent_id": job_id}):
                 return await self._cancel_all(job_id, call)
-        except _PASSING as error:
+        except PASSING as error:
             if not self._leases.lasting:
                 raise
             raise OutcomeUnknown(UUID(call.id), "cancel_job") from error  # the job itself is

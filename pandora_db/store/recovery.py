@@ -16,6 +16,7 @@ from pandora_db.store.operation import operation
 from pandora_db.store.repository import Repository
 
 Unowned = Literal["requeue", "fail"]
+_Lease = tuple[Any, ...]
 _AT_ONCE = 500
 _SHOWN = 1_000
 _PAUSE = 0.25
@@ -46,12 +47,12 @@ class Recovery(Repository):
         if unowned not in (None, "requeue", "fail"):
             refuse("unowned", unowned, "'requeue', 'fail' or None")
         seconds = check_seconds(wait, "wait")
-        patience = asyncio.get_running_loop().time() + _PATIENCE
-        jobs = await self._recover("lapsed", patience)
-        if seconds:
-            jobs += await self._recover_within(seconds)
+        watched = await self._leases_running() if seconds else set[_Lease]()
+        jobs = await self._recover("lapsed")
+        if watched:
+            jobs += await self._recover_within(seconds, watched)
         if unowned is not None:
-            jobs += await self._recover("unowned", patience + seconds, fail=unowned == "fail")
+            jobs += await self._recover("unowned", fail=unowned == "fail")
         left = await self._session.read("find_unowned", {"limit": _SHOWN})
         return RecoveryReport(tuple(jobs), tuple(job_id for (job_id,) in left))
 
@@ -93,15 +94,16 @@ class Recovery(Repository):
         return bool(await self._session.read("find_lapsed", {}))
 
     async def _recover(
-        self, which: str, patience: float, *, fail: bool = False
+        self, which: str, *, fail: bool = False, patience: float = _PATIENCE
     ) -> list[RecoveredJob]:
-        """All that are there; locked ones are looked at again until `patience`, a loop time."""
+        """All that are there; locked ones are looked at again for `patience`, in seconds."""
         args: dict[str, Any] = {
             "limit": _AT_ONCE,
             "max_attempts": self._leases.settings.max_attempts,
             "fail": fail,
         }
         loop = asyncio.get_running_loop()
+        until = loop.time() + patience
         jobs: list[RecoveredJob] = []
         while True:
             # A job may be lost once more between two turns: each is an operation of its own.
@@ -113,21 +115,21 @@ class Recovery(Repository):
             # A job that another process has locked was passed over. That may be taking it back at
             # this moment, and may die over it: then it is up to us.
             left = await self._session.read(f"find_{which}", {"limit": 1})
-            if not left or loop.time() > patience:
+            if not left or loop.time() > until:
                 return sorted(jobs)
             await asyncio.sleep(_LOCKED)
 
-    async def _recover_within(self, seconds: float) -> list[RecoveredJob]:
-        """Those whose leases run out within that time without having been renewed."""
+    async def _recover_within(self, seconds: float, watched: set[_Lease]) -> list[RecoveredJob]:
+        """Those of `watched` that run out within that time without having been renewed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        watched = await self._leased()
         jobs: list[RecoveredJob] = []
         while watched and loop.time() < deadline:
             await asyncio.sleep(min(_PAUSE, max(0.0, deadline - loop.time())))
-            jobs += await self._recover("lapsed", deadline)
-            watched &= await self._leased()
+            watched &= await self._leases_running()  # before: what runs out meanwhile is ours too
+            jobs += await self._recover("lapsed", patience=min(_PATIENCE, deadline - loop.time()))
         return jobs
 
-    async def _leased(self) -> set[tuple[Any, ...]]:
-        return {tuple(row) for row in await self._session.read("find_working_leases", {})}
+    async def _leases_running(self) -> set[_Lease]:
+        """Without those that have run out: what is locked then is left to the next call."""
+        return {tuple(row) for row in await self._session.read("find_running_leases", {})}

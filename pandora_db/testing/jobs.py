@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import ExecutionFailed
@@ -62,9 +61,8 @@ def _watch(jobs: JobManager) -> dict[int, BaseException]:
     """What the handlers of each job will have raised last."""
     raised: dict[int, BaseException] = {}
     for worker in jobs.crew.workers:
-        work = worker.work
 
-        async def handler(ctx: JobContext, call: Handler = work.handler) -> object:
+        async def handler(ctx: JobContext, call: Handler = worker.work.handler) -> object:
             raised.pop(ctx.job_id, None)
             try:
                 return await call(ctx)
@@ -72,5 +70,5 @@ def _watch(jobs: JobManager) -> dict[int, BaseException]:
                 raised[ctx.job_id] = error
                 raise
 
-        worker.use(replace(work, handler=handler))
+        worker.use_handler(handler)
     return raised

@@ -14,9 +14,9 @@ SELECT job_id FROM {schema}.jobs
 WHERE {at_work} AND lease_token IS NULL
 ORDER BY job_id + 0 LIMIT :limit::bigint
 
--- name: find_working_leases :many
+-- name: find_running_leases :many
 SELECT job_id, lease_token, lease_until FROM {schema}.jobs
-WHERE {at_work} AND lease_token IS NOT NULL
+WHERE {at_work} AND lease_until >= statement_timestamp()
 ORDER BY job_id
 
 -- One conditional, repeatable statement: what another process recovers at the same time is passed

@@ -6,6 +6,7 @@ DROP SCHEMA IF EXISTS {schema} CASCADE
 -- name: reset_tables :script
 DELETE FROM {schema}.jobs;
 DELETE FROM {schema}.job_deletions;
+DELETE FROM {schema}.recovery_policies;
 SELECT setval('{schema}.job_ids', 1, FALSE)
 
 -- name: next_due :one

@@ -9,8 +9,8 @@ SELECT job_id FROM {schema}.jobs WHERE {at_work} AND lease_until < {now} LIMIT 1
 -- name: find_unowned :many
 SELECT job_id FROM {schema}.jobs WHERE {at_work} AND lease_token IS NULL ORDER BY +job_id LIMIT :limit
 
--- name: find_working_leases :many
-SELECT job_id, lease_token, lease_until FROM {schema}.jobs WHERE {at_work} AND lease_token IS NOT NULL ORDER BY job_id
+-- name: find_running_leases :many
+SELECT job_id, lease_token, lease_until FROM {schema}.jobs WHERE {at_work} AND lease_until >= {now} ORDER BY job_id
 
 -- The events come first, since they know what the jobs were before.
 -- name: recover_jobs :many

@@ -6,6 +6,7 @@ SELECT 1
 -- name: reset_tables :script
 DELETE FROM {schema}.jobs;
 DELETE FROM {schema}.job_deletions;
+DELETE FROM {schema}.recovery_policies;
 UPDATE {schema}.job_ids SET value = 0
 
 -- name: next_due :one

@@ -141,6 +141,7 @@ async def test_reset_empties_the_database_and_counts_ids_from_one_again(test_db:
     first = await test_db.insert_job(make_job())
     await seed(test_db)
     await test_db.delete_job(first)
+    await test_db.set_recovery_policy("fail", name="encode")
 
     await reset(test_db)
 
@@ -149,6 +150,7 @@ async def test_reset_empties_the_database_and_counts_ids_from_one_again(test_db:
     assert await test_db.insert_job(make_job()) == 1
     assert len(await test_db.history(1)) == 1
     assert await test_db.history(2) == []
+    assert await test_db.get_recovery_policies() == {}
     assert await test_db.verify_schema() == []
 
 

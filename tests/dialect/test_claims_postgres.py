@@ -13,8 +13,10 @@ import pytest
 from pandora_db import Claim, JobDb, Limits, Stage
 from pandora_db.db import internals
 from pandora_db.drivers.postgres.lane import Lane
+from pandora_db.runtime import JobContext
 from pandora_db.testing import make_job
 from tests.support.databases import PostgresDatabases
+from tests.support.handlers import FAST, one_stage, row_of
 from tests.support.waiting import wait_until
 
 
@@ -59,6 +61,27 @@ async def test_recover_leaves_what_stays_locked(url: str) -> None:
             await tx.update_job(job_id, priority=1)
             async with asyncio.timeout(10):
                 assert (await db.recover()).jobs == ()
+
+
+async def test_whoever_waits_for_leases_leaves_what_stays_locked(url: str) -> None:
+    locked_id, other_id = await lapsed_job(url), await lapsed_job(url)
+    async with JobDb.open(url, sweep=None) as db:
+        await wait_until(db.has_lapsed)
+        raw = await asyncio.to_thread(lock_row, url, locked_id)
+        try:
+            async with asyncio.timeout(20):
+                assert (await db.recover(wait=3600)).requeued == (other_id,)
+            pipeline = one_stage(done)
+            async with asyncio.timeout(20), pipeline.running(db, **FAST) as crew:
+                await crew.wait_idle()
+        finally:
+            raw.close()
+        assert (await row_of(db, other_id)).ready == Stage.DOWNLOADED
+        assert (await db.recover()).requeued == (locked_id,)
+
+
+async def done(_ctx: JobContext) -> None:
+    """A handler."""
 
 
 async def test_an_exhausted_pool_costs_no_lease(url: str) -> None:

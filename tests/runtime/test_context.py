@@ -10,9 +10,19 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import BaseModel, field_serializer
 
-from pandora_db import ConnectionFailed, InvalidInput, Job, JobDb, LogLine, OutcomeUnknown, Stage
-from pandora_db.runtime import JobContext, Progress, run_blocking
+from pandora_db import (
+    ConnectionFailed,
+    Interrupted,
+    InvalidInput,
+    Job,
+    JobDb,
+    LogLine,
+    OutcomeUnknown,
+    Stage,
+)
+from pandora_db.runtime import JobContext, JobManager, Progress, Registry, run_blocking
 from tests.support.handlers import DOWNLOAD, FAST, one_stage, row_of, run_one
 from tests.support.waiting import wait_until
 
@@ -136,6 +146,52 @@ async def test_checkpoints_are_cheap_and_forced_ones_are_written(db: JobDb) -> N
     row = await run_one(db, handler, checkpoint_every=60.0)
     assert row.ready == Stage.DOWNLOADED
     assert written == [True, False, False, True, False]
+
+
+async def test_a_state_that_comes_while_another_one_is_written_is_written_too(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        await ctx.checkpoint({"step": 0})
+        save = db.save_checkpoint
+
+        async def slow(*args: Any, **options: Any) -> bool:
+            monkeypatch.undo()
+            assert not await ctx.checkpoint({"step": 2})  # by another task of the handler
+            return await save(*args, **options)
+
+        monkeypatch.setattr(db, "save_checkpoint", slow)
+        await ctx.checkpoint({"step": 1}, force=True)
+        assert await ctx.load_checkpoint() == {"step": 1}
+        ctx.interrupt("shutdown")
+        with pytest.raises(Interrupted):
+            await ctx.check_interrupt()
+        assert await ctx.load_checkpoint() == {"step": 2}
+
+    assert (await run_one(db, handler, checkpoint_every=60.0)).ready == Stage.DOWNLOADED
+
+
+async def test_the_state_of_a_job_is_made_only_when_it_is_written(db: JobDb) -> None:
+    made: list[int] = []
+    registry = Registry()
+
+    @registry.job(name="steps")
+    class Steps(BaseModel):
+        step: int = 0
+
+        @field_serializer("step")
+        def _made(self, value: int) -> int:
+            made.append(value)
+            return value
+
+        async def run(self, ctx: JobContext) -> list[int]:
+            made.clear()
+            for self.step in range(100):
+                await ctx.checkpoint()
+            return list(made)
+
+    async with JobManager(db, registry, checkpoint_every=60.0, **FAST) as jobs:
+        assert await (await jobs.dispatch(Steps())).result(10) == [0]
 
 
 async def test_checkpoints_are_written_as_often_as_was_asked(db: JobDb) -> None:

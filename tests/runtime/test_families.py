@@ -17,6 +17,7 @@ from pandora_db import (
     JobCancelled,
     JobDb,
     JobStatus,
+    LockTimeout,
     NotFound,
     Stage,
     TaskStage,
@@ -32,7 +33,8 @@ from pandora_db.runtime import (
 )
 from pandora_db.runtime.dispatching import child_key
 from pandora_db.runtime.hands import Hand, Hands
-from tests.support.handlers import FAST, kinds, row_of
+from pandora_db.store.job_moves import JobMoves
+from tests.support.handlers import FAST, kinds, row_of, run_one
 from tests.support.waiting import wait_until
 
 REGISTRY = Registry()
@@ -422,6 +424,74 @@ async def test_a_job_that_cancels_itself_cancels_its_children(db: JobDb) -> None
             await handle.result(10)
         (child,) = await db.get_children(handle.id)
         await wait_until(lambda: is_at(db, child.job_id, JobStatus.CANCELLED))
+
+
+async def test_the_children_of_a_job_that_cancels_itself_are_cancelled_with_it_or_later(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry()
+    registry.job(name="part")(Part)
+    tries: list[int] = []
+    cancel = JobMoves._cancel
+
+    async def failing(self: JobMoves, job_id: int, *args: Any) -> bool:
+        tries.append(job_id)
+        if len(tries) == 3:
+            raise LockTimeout("locked")
+        return await cancel(self, job_id, *args)
+
+    @registry.job(name="fickle")
+    class Fickle(BaseModel):
+        async def run(self, ctx: JobContext) -> Cancelled:
+            for number in range(5):
+                await ctx.spawn(Part(number=number), delay=1000)
+            monkeypatch.setattr(JobMoves, "_cancel", failing)
+            return Cancelled("no more")
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Fickle())
+        with pytest.raises(JobCancelled, match="no more"):
+            await handle.result(10)
+        children = await db.get_children(handle.id)
+    assert [child.status for child in children] == [JobStatus.CANCELLED] * 5
+    assert len(tries) > 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("priority", 5), ("delay", 60.0), ("max_attempts", 2), ("tags", ("gpu",))],
+)
+async def test_options_beside_a_job_of_another_pipeline_are_refused(
+    db: JobDb, field: str, value: Any
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        with pytest.raises(InvalidInput, match=f"^{field} was given beside a Job") as refused:
+            await ctx.spawn(Job(author="mika"), key="child", **{field: value})
+        assert refused.value.field == field
+        assert not await ctx.children()
+
+    assert (await run_one(db, handler)).ready == Stage.DOWNLOADED
+
+
+async def test_a_key_gives_the_child_that_has_it_whatever_its_class(db: JobDb) -> None:
+    registry = Registry()
+    registry.job(name="part")(Part)
+
+    @registry.job(name="other")
+    class Other(BaseModel):
+        async def run(self, _ctx: JobContext) -> str:
+            return "other"
+
+    @registry.job(name="parent")
+    class Parent(BaseModel):
+        async def run(self, ctx: JobContext) -> object:
+            await ctx.spawn(Other(), key="k")
+            again = await ctx.spawn(Part(number=1), key="k")
+            await ctx.wait(again)
+            return await again.result()
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        assert await (await jobs.dispatch(Parent())).result(10) == "other"
 
 
 async def test_what_is_no_child_is_not_waited_for(db: JobDb) -> None:

@@ -25,6 +25,7 @@ from pandora_db import (
     JobDb,
     JobStatus,
     JobType,
+    LockTimeout,
     NotFound,
     Priority,
     TaskStage,
@@ -548,6 +549,53 @@ async def test_the_pause_of_a_running_job_that_is_not_resumable_is_refused(db: J
 
     waiting = await JobManager(db, REGISTRY).dispatch(Steady())
     assert await JobManager(db, REGISTRY).pause_job(waiting.id) is True
+
+
+async def test_a_pause_that_cannot_be_refused_at_once_is_refused_later(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go.clear()
+    resume = db.resume_job
+
+    async def failing(job_id: int) -> None:
+        monkeypatch.undo()
+        raise LockTimeout("away")
+
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Steady())
+        await wait_until(lambda: seen)
+        monkeypatch.setattr(db, "resume_job", failing)
+        await db.pause_job(handle.id)
+        await db.renew_claims(jobs.crew.workers[0].claims)
+        await wait_until(lambda: db.resume_job == resume)
+        assert "is not paused" not in caplog.text
+        await wait_until(lambda: "is not paused" in caplog.text)
+        assert (await handle.row()).hold == Hold.NONE
+        go.append(True)
+        await handle.result(10)
+    assert "was not taken back: away" in caplog.text
+    assert f"job {handle.id} is not resumable: it is not paused" in caplog.text
+
+
+async def test_a_manager_starts_while_the_database_is_away(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_stage: object) -> None:
+        raise LockTimeout("away")
+
+    monkeypatch.setattr(db, "name_counts", away)
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Unwanted())
+        with pytest.raises(JobCancelled):
+            await handle.result(10)
+
+
+async def test_a_key_gives_the_job_that_has_it_whatever_its_class(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        first = await jobs.dispatch(Copy(total=1), idempotency_key="k")
+        again = await jobs.dispatch(Steady(), idempotency_key="k")
+        assert again.id == first.id
+        assert await again.result(10) == FileCopyOutput(copied_count=1, total_bytes=0)
 
 
 async def test_a_manager_starts_beside_very_many_jobs_without_reading_them(

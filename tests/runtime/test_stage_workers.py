@@ -32,6 +32,7 @@ from pandora_db.runtime import (
     Crew,
     Done,
     Fail,
+    Handler,
     JobContext,
     Pipeline,
     Progress,
@@ -252,6 +253,63 @@ async def test_an_attempt_that_takes_too_long_has_failed_whatever_it_returns_whe
 
     assert (row.status, row.attempt, row.output) == (JobStatus.FAILED, 2, None)
     assert row.error == "ExecutionFailed: the attempt took longer than 0.1 s"
+
+
+async def test_an_attempt_that_takes_too_long_is_not_made_again_where_it_is_not_resumable(
+    db: JobDb,
+) -> None:
+    async def handler(ctx: JobContext) -> None:
+        await asyncio.sleep(60)
+
+    row = await run_one(db, handler, timeout=0.1, retry_in=0, resumable=False)
+
+    assert (row.status, row.attempt) == (JobStatus.FAILED, 1)
+
+
+async def test_an_attempt_that_takes_too_long_may_say_that_it_has_failed_for_good(
+    db: JobDb,
+) -> None:
+    async def handler(ctx: JobContext) -> object:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return Fail("half of it was sent", final=True)
+
+    row = await run_one(db, handler, timeout=0.1, retry_in=0)
+
+    assert (row.status, row.attempt) == (JobStatus.FAILED, 1)
+    assert row.error == "half of it was sent"
+
+
+async def _end_in_a_transaction(ctx: JobContext) -> None:
+    async with ctx.db.transaction() as tx:
+        await tx.update_job(ctx.claim, priority=7)
+        await tx.update_stage(ctx.claim, Stage.DOWNLOADED)
+
+
+async def _end_by_a_snooze(ctx: JobContext) -> None:
+    await ctx.db.snooze_job(ctx.claim, 3600)
+
+
+@pytest.mark.parametrize(
+    ("end", "stage"),
+    [(_end_in_a_transaction, Stage.DOWNLOADED), (_end_by_a_snooze, Stage.QUEUED)],
+)
+@pytest.mark.parametrize("then", ["returns", "tells", "answers", "fails"])
+async def test_a_handler_may_end_its_claim_itself(
+    db: JobDb, caplog: pytest.LogCaptureFixture, end: Handler, stage: Stage, then: str
+) -> None:
+    async def handler(ctx: JobContext) -> object:
+        if then == "tells":
+            ctx.progress(0.5)
+        await end(ctx)
+        if then == "fails":
+            raise ValueError("after the end")
+        return "an answer" if then == "answers" else None
+
+    row = await run_one(db, handler)
+
+    assert (row.ready, row.hold, row.output) == (stage, 0, None)
+    assert ("has ended the claim itself" in caplog.text) is (then in ("answers", "fails"))
 
 
 async def test_workers_that_were_refused_may_begin_later(db_url: str, raw: Raw) -> None:

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 import psycopg
 import pytest
 
-from pandora_db import Job, JobDb, LockTimeout, MissingPrivilege, PandoraDbError, Stage
+from pandora_db import Job, JobDb, JobStatus, LockTimeout, MissingPrivilege, PandoraDbError, Stage
 from pandora_db.runtime import Cancelled, Done, JobContext, ahead
 from pandora_db.services.heartbeat import Heartbeat
 from tests.support.handlers import FAST, one_stage, row_of, run_one
@@ -106,6 +106,40 @@ async def test_what_was_told_last_is_written_when_the_database_is_back(
     assert lines == ["the last line", "careful"]
 
 
+async def test_a_job_is_given_back_with_its_state_when_the_database_is_back(
+    db_url: str, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_work = asyncio.Event()
+    steps = 0
+
+    async def handler(ctx: JobContext) -> None:
+        nonlocal steps
+        while True:
+            steps += 1
+            await ctx.checkpoint({"steps": steps})
+            at_work.set()
+            await asyncio.sleep(0.01)
+            await ctx.check_interrupt()
+
+    async with impatient(db_url) as db:
+        job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+        terms = FAST | {"grace": 10.0, "shutdown_timeout": 20.0}
+        async with one_stage(handler, checkpoint_every=60.0).running(db, **terms) as crew:
+            await asyncio.wait_for(at_work.wait(), 10)
+            await wait_until(lambda: steps > 3)
+            with locked(raw):
+                stopping = asyncio.create_task(crew.stop())
+                await asyncio.sleep(0.7)
+                assert crew.running == [job_id]
+            await stopping
+        row = await row_of(db, job_id)
+        assert (row.status, row.attempt) == (JobStatus.QUEUED, 0)
+        claim = await db.claim_job(job_id, into=Stage.DOWNLOADING)
+        assert claim is not None
+        assert await db.load_checkpoint(claim) == {"steps": steps}
+    assert "could not be written yet" in caplog.text
+
+
 async def test_what_was_told_last_holds_the_end_up_no_longer_than_a_lease_lasts(
     db_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +151,8 @@ async def test_what_was_told_last_holds_the_end_up_no_longer_than_a_lease_lasts(
     assert len(tries) > 1
     assert (row.ready, row.progress) == (Stage.DOWNLOADED, 0.5)
     assert f"what job {row.job_id} told last could not be written" in caplog.text
+    told = [one for one in caplog.records if one.getMessage().startswith("the log of job")]
+    assert [one.levelno for one in told if one.levelno > logging.DEBUG] == [logging.WARNING]
 
 
 async def test_a_log_that_is_refused_does_not_hold_the_end_up(
