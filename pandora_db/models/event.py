@@ -96,6 +96,11 @@ class JobEvent(NamedTuple):
             MEMBERS.get(previous, previous),
         )  # fmt: skip
 
+    @property
+    def stage_name(self) -> str:
+        """The name of the stage afterwards, also of one that this program does not know."""
+        return stage_name(self.stage)
+
     def __str__(self) -> str:
         at = self.at.isoformat(sep=" ", timespec="seconds")
         words = [f"job {self.job_id} #{self.seq}", at, self.kind.name.lower().replace("_", " ")]

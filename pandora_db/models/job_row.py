@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pandora_db.models.event import stage_name
 from pandora_db.models.job_metadata import JobMetadata
 from pandora_db.models.light import light
-from pandora_db.models.stage import STAGES, StageKind
+from pandora_db.models.stage import STAGES, StageCode, StageKind, stage_of
 from pandora_db.models.status import Hold, JobStatus, status_of
 
 _SHOWN = 80
@@ -73,6 +73,11 @@ class JobRow(NamedTuple):
             InvalidInput: a time or JSON text that cannot be decoded.
         """
         return JobMetadata.from_row(self)
+
+    @property
+    def stage(self) -> StageCode:
+        """`ready` as a member of its enum; raises `UnknownCode` for a stage that nobody knows."""
+        return stage_of(self.ready)
 
     @property
     def status(self) -> JobStatus:

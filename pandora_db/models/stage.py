@@ -71,7 +71,12 @@ class StageCode(IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> StageCode:
-        raise UnknownCode("stage", value, listed(cls))
+        known = listed(cls)
+        other = MEMBERS.get(value) if isinstance(value, int) else None
+        if other is not None:
+            known += f"; {other.value} is {spelled([other])}, of another pipeline"
+            value = other.value
+        raise UnknownCode("stage", value, known)
 
     @property
     def terminal(self) -> bool:

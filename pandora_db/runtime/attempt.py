@@ -210,7 +210,7 @@ class Attempt:
 
     def _look(self) -> None:
         """See what was asked of the job meanwhile."""
-        if not self._is_at_work:
+        if not self._is_at_work or self.claim.ended:
             return
         if self.claim.lost:
             self.cut()
@@ -232,6 +232,8 @@ class Attempt:
         pause = FIRST_PAUSE
         while self.claim.alive:
             try:
+                if not await self._post.db.renew_claims([self.claim]):
+                    break  # the job is not ours any more, and may be paused
                 await self._post.db.resume_job(self.claim.job_id)
                 await self._post.db.renew_claims([self.claim])
             except PandoraDbError as error:
@@ -239,6 +241,7 @@ class Attempt:
                     told = "the pause of job %d was not taken back: %s"
                     log.warning(told, self.claim.job_id, error)
                 if not passes(error):
+                    self._refusing = None
                     return
                 await asyncio.sleep(pause)
                 pause = next_pause(pause)

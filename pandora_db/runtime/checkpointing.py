@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pandora_db.errors import PandoraDbError
 from pandora_db.runtime.passing import FIRST_PAUSE, next_pause, passes
+from pandora_db.services.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,25 +35,47 @@ class Checkpointing:
         self._loop = asyncio.get_running_loop()
         self._next = self._loop.time()
         self._unsaved: _Unsaved | None = None
+        self._saving = asyncio.Lock()  # one after the other: a large one takes longer to pack
+        self._outage = Outage()
 
-    async def save(self, read: Callable[[], tuple[object, int]], *, force: bool) -> bool:
-        """Save what `read` gives, a state and its version, if it is time to; whether it was."""
-        self._unsaved = _Unsaved(read)
-        if not force and self._loop.time() < self._next:
+    async def save(
+        self, read: Callable[[], tuple[object, int]], *, force: bool, stopping: bool
+    ) -> bool:
+        """Save what `read` gives, a state and its version, if it is time to; whether it was.
+
+        What cannot be saved for now is saved the next time, unless `force` asks for it at once.
+        """
+        before, self._unsaved = self._unsaved, _Unsaved(read)
+        unsaved = self._unsaved
+        if not (force or stopping) and self._loop.time() < self._next:
             return False
-        await self.flush()
+        try:
+            await self.flush()
+        except PandoraDbError as error:
+            if not passes(error):
+                if self._unsaved is unsaved:
+                    self._unsaved = before  # which may be kept
+                raise
+            if force:
+                raise
+            words = "a checkpoint of job %d could not be written yet: %s"
+            log.log(self._outage.failed(), words, self._claim.job_id, error)
+            self._next = self._loop.time() + self._every
+            return False
         return True
 
     async def flush(self) -> None:
         """Save what was not saved yet, as it is now."""
-        unsaved = self._unsaved
-        if unsaved is None:
-            return
-        state, version = unsaved.read()
-        await self._db.save_checkpoint(self._claim, state, version=version)
-        if self._unsaved is unsaved:  # nothing newer came meanwhile
-            self._unsaved = None
-        self._next = self._loop.time() + self._every
+        async with self._saving:
+            unsaved = self._unsaved
+            if unsaved is None:
+                return
+            state, version = unsaved.read()
+            await self._db.save_checkpoint(self._claim, state, version=version)
+            if self._unsaved is unsaved:  # nothing newer came meanwhile
+                self._unsaved = None
+            self._next = self._loop.time() + self._every
+            self._outage.over()
 
     async def flush_last(self) -> None:
         """The same before a stop, through failures that pass, for as long as a lease lasts.
@@ -68,9 +91,8 @@ class Checkpointing:
             except PandoraDbError as error:
                 if not passes(error):
                     raise
-                if pause == FIRST_PAUSE:
-                    told = "the last checkpoint of job %d could not be written yet: %s"
-                    log.warning(told, self._claim.job_id, error)
+                words = "the last checkpoint of job %d could not be written yet: %s"
+                log.log(self._outage.failed(), words, self._claim.job_id, error)
                 if self._loop.time() + pause > until:
                     return None
             await asyncio.sleep(pause)

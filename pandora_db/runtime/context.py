@@ -117,10 +117,12 @@ class JobContext(Telling):
         It is written when `checkpoint_every` seconds have passed since the last time, when `force`
         is given, and when the handler was asked to stop. One that was not written is written, as it
         is then, by the next `check_interrupt` that meets a request: change the state between steps
-        only.
+        only. While the database is away it is not written, and tried again later, unless `force`
+        is given.
 
         Args:
-            state: what `save_checkpoint` takes; None is the state of a registered job.
+            state: what `save_checkpoint` takes; of a registered job, whose state are its fields,
+                None.
             version: the version of the state's shape.
             force: write it now.
 
@@ -131,11 +133,16 @@ class JobContext(Telling):
             LeaseLost: the claim no longer counts; nothing was written.
             InvalidInput: the state cannot be kept; the error names the path in it.
         """
+        if state is not None and self._state is not None:
+            raise InvalidInput(
+                "state was given by a registered job, which goes on with its own fields; "
+                "expected no state: change the fields, then call checkpoint()",
+                field="state",
+            )
         read = self._state if state is None else lambda: (state, version)
         if read is None:
             raise InvalidInput("state is None; expected what shall be kept", field="state")
-        due = force or self._reason is not None
-        return await self._checkpoints.save(read, force=due)
+        return await self._checkpoints.save(read, force=force, stopping=self._reason is not None)
 
     async def load_checkpoint(
         self, *, version: int | None = None, upgrade: Upgrade | None = None

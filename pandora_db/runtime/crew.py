@@ -13,7 +13,7 @@ from pandora_db.db import JobDb, internals
 from pandora_db.drivers.tasks import finish
 from pandora_db.errors import HandleClosed, PandoraDbError, SchemaError
 from pandora_db.models.checks import counted, refuse
-from pandora_db.models.stage import stage_info
+from pandora_db.models.stage import StageKind, stage_info
 from pandora_db.runtime.data_dirs import dirs_of
 from pandora_db.runtime.requests import Requests
 from pandora_db.runtime.retention import Retention
@@ -72,7 +72,7 @@ class Crew:
         self._check_unused()
         try:
             await self._count_elsewhere("these come here if their leases run out")
-        except SchemaError:  # nothing could ever be claimed
+        except (SchemaError, HandleClosed):  # nothing could ever be claimed
             raise
         except PandoraDbError as error:
             log.debug("the workers meet it too, and say so: %s", error)
@@ -97,7 +97,9 @@ class Crew:
 
     def _check_unused(self) -> None:
         if self._begun or self._stopped:
-            raise RuntimeError("these workers have begun or were stopped before; they work once")
+            raise RuntimeError(
+                "these workers have begun or were stopped before; they work once: make new ones"
+            )
 
     async def __aexit__(
         self,
@@ -178,7 +180,8 @@ class Crew:
         """Say in the log which jobs wait that no worker here may take now."""
         if not log.isEnabledFor(logging.INFO):
             return
-        for stage in dict.fromkeys(worker.work.waiting for worker in self.workers):
+        ours = [one for worker in self.workers for one in (worker.work.waiting, worker.work.after)]
+        for stage in dict.fromkeys(one for one in ours if one.kind is StageKind.WAITING):
             with suppress(PandoraDbError):  # it is only told
                 if count := await self.db.count_jobs(stage=stage, archived=False):
                     log.info(

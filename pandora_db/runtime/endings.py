@@ -24,6 +24,7 @@ from pandora_db.runtime.attempt_log import log_failed, log_raised
 from pandora_db.runtime.outcomes import Cancelled, Done, Fail, Outcome, Snooze, plain_output
 from pandora_db.runtime.passing import FIRST_PAUSE, next_pause, passes
 from pandora_db.store.claim_ends import retry_wait
+from pandora_db.store.held_claim import HeldClaim, check_claim
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
@@ -81,55 +82,77 @@ async def end_claim(
     Where the handler has ended the claim itself, as with other writes in one transaction, that is
     the end.
     """
-    if claim.lost:
+    held = check_claim(claim)
+    if held.lost:
         log.info("job %d: %s", claim.job_id, claim.error())
-    elif claim.ended and not _says_nothing(outcome):
-        log.warning(
-            "job %d: its handler has ended the claim itself; that it then %s does not count",
-            claim.job_id, "failed" if isinstance(outcome, Fail) else "returned something",
-        )  # fmt: skip
-    at: StageCode | None = None
     call: UUID | None = None
     pause = FIRST_PAUSE
-    while claim.alive:
+    while not (held.lost or held.settled):
         try:
             if failed is not None:
                 error, failed = failed, None
                 raise error
             if told is not None and call is None:  # after an end that may be written it is too late
                 await told.close()
-            at = await _write(db, claim, outcome, work, call)
-            break
+            return await _write(db, claim, outcome, work, call)
         except LeaseLost as error:
-            log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
-            claim.lose(error.reason)
+            if _is_over(held, error):
+                break
+            pause = await _wait(pause)
         except (InvalidInput, RecursionError, Serialization) as error:
             outcome = _unkept(claim, outcome, error)
         except PandoraDbError as error:
-            if passes(error):
-                call, pause = await _try_later(claim, error, call, pause)
-            else:
-                log.error("the end of job %d was refused: %s", claim.job_id, error)  # noqa: TRY400
-                claim.lose(LEFT)
-    return at
+            call = _note_failure(claim, error, call, again=pause > FIRST_PAUSE)
+            pause = await _wait(pause)
+    if held.ended:
+        _tell_of_own_end(claim, outcome, told)
+    return None
+
+
+def _is_over(claim: HeldClaim, error: LeaseLost) -> bool:
+    """Whether it is lost, or its handler has ended it.
+
+    Otherwise that end may be undone yet, or is being written by another call.
+    """
+    claim.lose(error.reason)
+    if claim.lost:
+        log.info("job %d was taken from its worker: %s", claim.job_id, error.reason)
+    return claim.lost or (claim.ended and not claim.undecided)
+
+
+def _note_failure(
+    claim: Claim, error: PandoraDbError, call: UUID | None, *, again: bool
+) -> UUID | None:
+    """Lose the claim when that will not pass; otherwise the operation id of the next try."""
+    if not passes(error):
+        log.error("the end of job %d was refused: %s", claim.job_id, error)
+        claim.lose(LEFT)
+    elif not again:
+        log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
+    return error.operation_id if isinstance(error, OutcomeUnknown) else call
+
+
+async def _wait(pause: float) -> float:
+    """Wait; the next pause."""
+    await asyncio.sleep(pause)
+    return next_pause(pause)
+
+
+def _tell_of_own_end(claim: Claim, outcome: Outcome | None, told: Reporter | None) -> None:
+    """Say what does not count any more, as the handler has ended the claim itself."""
+    words = "job %d: its handler has ended the claim itself; %s"
+    if isinstance(outcome, Fail):
+        log.warning(words, claim.job_id, "that it then failed does not count")
+    elif not _says_nothing(outcome):
+        log.warning(words, claim.job_id, "what it then returned does not count")
+    if told is not None and told.is_due:
+        log.warning(words, claim.job_id, "what it told last was not written")
 
 
 def _says_nothing(outcome: Outcome | None) -> bool:
     if isinstance(outcome, Done):
         return outcome.output is None and outcome.file is None
     return outcome is None
-
-
-async def _try_later(
-    claim: Claim, error: PandoraDbError, call: UUID | None, pause: float
-) -> tuple[UUID | None, float]:
-    """Wait; the operation id and the pause of the next try."""
-    if isinstance(error, OutcomeUnknown):
-        call = error.operation_id
-    if pause == FIRST_PAUSE:
-        log.warning("the end of job %d could not be written yet: %s", claim.job_id, error)
-    await asyncio.sleep(pause)
-    return call, next_pause(pause)
 
 
 def _unkept(claim: Claim, outcome: Outcome | None, error: Exception) -> Fail:
@@ -156,7 +179,7 @@ def _write(
     if isinstance(outcome, Snooze):
         return db.snooze_job(claim, outcome.seconds, operation_id=call)
     if isinstance(outcome, Cancelled):
-        return _cancel(db, claim, outcome, work, call)
+        return _cancel(db, claim, outcome, work)
     return db.release_job(claim, operation_id=call)
 
 
@@ -169,16 +192,12 @@ async def _fail(db: Store, claim: Claim, outcome: Fail, work: Work, call: UUID |
     log_failed(claim, outcome, wait if again else None)
 
 
-async def _cancel(
-    db: JobDb, claim: Claim, outcome: Cancelled, work: Work, call: UUID | None
-) -> StageCode:
+async def _cancel(db: JobDb, claim: Claim, outcome: Cancelled, work: Work) -> StageCode:
     """The end of a job that has cancelled itself, and of its children; it begins no more."""
     stage = ending(work.working, StageKind.CANCELLED)
     reason: Json = None if outcome.reason is None else {"reason": outcome.reason}
     kind = None if reason is None else "cancelled"
-    if not await db.get_children(claim.job_id):
-        return await db.finish_job(claim, stage, output=reason, output_kind=kind, operation_id=call)
-    async with db.transaction() as tx:
+    async with db.transaction() as tx:  # a child that is just being begun waits for its end
         await tx.finish_job(claim, stage, output=reason, output_kind=kind)
         await tx.cancel_job(claim.job_id)
     return stage

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pandora_db.codecs.claim import check_seconds
 from pandora_db.db import internals
-from pandora_db.errors import ExecutionFailed, InvalidTransition, JobCancelled, NotFound
+from pandora_db.errors import (
+    ExecutionFailed,
+    InvalidTransition,
+    JobCancelled,
+    NotFound,
+    PandoraDbError,
+)
+from pandora_db.models.checks import counted
 from pandora_db.models.stage import TaskStage
 from pandora_db.models.status import ENDED, JobStatus
 from pandora_db.runtime.following import wait_ended
@@ -23,6 +30,9 @@ if TYPE_CHECKING:
     from pandora_db.runtime.definition import JobDefinition
 
 _FIRST, _GROWTH, _MOST = 0.02, 1.5, 0.5  # seconds between two looks at another's progress
+
+_TELLING = 1.0
+"""Seconds that an error may take to find out what it says."""
 
 
 class JobHandle:
@@ -147,7 +157,17 @@ class JobHandle:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s") from error
+            late = f"job {self.id} has not ended within {timeout:g} s"
+            with suppress(PandoraDbError, TimeoutError):
+                late = f"{late}: {await self._describe()}"
+            raise TimeoutError(late) from error
+
+    async def _describe(self) -> str:
+        """What it waits for, in a few words."""
+        async with asyncio.timeout(_TELLING):
+            row = await self.row()
+        begun = f"begun {counted(row.attempt, 'time')}" if row.attempt else "no worker has begun it"
+        return f"{row.name} is {row.status}, {begun}"
 
     def __repr__(self) -> str:
         name = "job" if self._definition is None else self._definition.name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pandora_db.errors import Serialization
-from pandora_db.runtime.outcomes import Outcome
+from pandora_db.runtime.attempt_log import log_raised
+from pandora_db.runtime.outcomes import Fail, Outcome
 
 if TYPE_CHECKING:
     from pandora_db.runtime.context import JobContext
@@ -28,4 +29,8 @@ class JobHandler:
         job: Any
         job = definition.unpack(ctx.job.params) if state is None else definition.restore(state)
         ctx.use_state(lambda: definition.state(job))
-        return definition.read_output(await job.run(ctx))
+        returned: object = await job.run(ctx)
+        outcome = definition.read_output(returned)
+        if isinstance(outcome, Fail) and outcome is not returned:
+            log_raised(ctx.claim, outcome, None)  # `run` did not say so itself
+        return outcome

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_text
-from pandora_db.errors import PandoraDbError, SchemaError
+from pandora_db.errors import HandleClosed, PandoraDbError, SchemaError
 from pandora_db.models.checks import check_tags, refuse
 from pandora_db.models.claim import Backoff
 from pandora_db.models.job_type import JobType
@@ -30,8 +30,14 @@ from pandora_db.runtime.work import Terms, Work
 
 if TYPE_CHECKING:
     from pandora_db.db import JobDb
+    from pandora_db.models.job import Job
 
 log = logging.getLogger("pandora_db")
+
+_REGISTER_FIRST = (
+    "a manager works on what its registry knows when it is made; "
+    "import the modules that register jobs before JobManager(…)"
+)
 
 
 class JobManager:
@@ -81,7 +87,8 @@ class JobManager:
         self.db = db
         self.registry = registry
         self._author = check_text(author, "author", MAX_AUTHOR, least=1)
-        names = registry.job_names()
+        self._names = names = registry.job_names()
+        self._at_work = False
         once = frozenset(name for name in names if not registry.get(name).resumable)
         work = Work(
             waiting=TaskStage.QUEUED, working=TaskStage.RUNNING, after=TaskStage.COMPLETED,
@@ -99,7 +106,7 @@ class JobManager:
     async def __aenter__(self) -> Self:
         try:
             unknown = await self.unknown_jobs()
-        except SchemaError:
+        except (SchemaError, HandleClosed):
             raise
         except PandoraDbError as error:  # it is only told; the workers meet it too
             log.debug("it is not known which jobs nobody knows: %s", error)
@@ -108,6 +115,9 @@ class JobManager:
             for name, count in unknown.items():
                 log.warning(words, name, count)
         await self.crew.__aenter__()
+        self._at_work = True
+        if not self._names:
+            log.warning("this manager works on nothing: %s", _REGISTER_FIRST)
         return self
 
     async def __aexit__(
@@ -116,6 +126,7 @@ class JobManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._at_work = False
         await self.crew.__aexit__(kind, error, traceback)
 
     async def dispatch(
@@ -147,21 +158,45 @@ class JobManager:
             Serialization: a field cannot be kept.
             Duplicate: `external_id` is taken.
         """
-        definition: JobDefinition | None
-        definition = self.registry.definition_of(job)
-        job_id = await self.db.insert_job(
-            make_job(
-                definition, job, author=self._author if author is None else author,
-                priority=priority, delay=delay,
-                idempotency_key=idempotency_key, external_id=external_id,
-                max_attempts=max_attempts, tags=tags,
-            )
+        row = self.make_job(
+            job, priority=priority, delay=delay, author=author, idempotency_key=idempotency_key,
+            external_id=external_id, max_attempts=max_attempts, tags=tags,
         )  # fmt: skip
+        definition = self.registry.definition_of(job)
+        job_id = await self.db.insert_job(row)
+        if self._at_work and definition.name not in self._names:
+            log.warning("job %d waits, and not for this manager: %s", job_id, _REGISTER_FIRST)
         self.crew.ring()
         if idempotency_key is not None:  # it may be a job of another class
-            row = await self.db.get_job(job_id)
-            definition = definition if row is None else self.registry.find(row.name)
+            return await self.handle(job_id) or JobHandle(self.db, job_id)
         return JobHandle(self.db, job_id, definition)
+
+    def make_job(
+        self,
+        job: BaseModel,
+        *,
+        priority: int = 0,
+        delay: float = 0.0,
+        author: str | None = None,
+        idempotency_key: str | None = None,
+        external_id: str | None = None,
+        max_attempts: int | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> Job:
+        """What `dispatch` stores, for `tx.insert_job` in a transaction; with the same arguments.
+
+        `handle(job_id)` gives the handle afterwards.
+
+        Raises:
+            InvalidInput: its class is not registered, or another bad argument.
+            Serialization: a field cannot be kept.
+        """
+        return make_job(
+            self.registry.definition_of(job), job,
+            author=self._author if author is None else author,
+            priority=priority, delay=delay, idempotency_key=idempotency_key,
+            external_id=external_id, max_attempts=max_attempts, tags=tags,
+        )  # fmt: skip
 
     async def dispatch_by_name(self, name: str, params: object, **options: Any) -> JobHandle:  # noqa: ANN401 - those of dispatch
         """Queue a job made of JSON text, or of a dict of its fields; see `dispatch`.

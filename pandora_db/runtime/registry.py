@@ -108,6 +108,9 @@ class Registry:
             raise InvalidInput(f"expected a job, not its class: {given.__name__}(…)", field="job")
         if isinstance(given, Job):
             refuse("job", given, "one of a registered class; insert_job() takes a Job")
+        if not isinstance(given, BaseModel):  # pyright: ignore[reportUnnecessaryIsInstance]
+            expected = "a job, an object of a registered class; dispatch_by_name() takes a name"
+            refuse("job", given, f"{expected} and a dict of its fields")
         for definition in self._definitions.values():
             if definition.kind is type(job):
                 return definition

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -58,6 +59,7 @@ class Reporter:
         self._dropped = 0
         self._unsure: _Batch | None = None  # it may be stored or not
         self._outage = Outage()
+        self._context = Context()  # not that of a transaction in which something is told
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -134,16 +136,18 @@ class Reporter:
         self._soon()
 
     @property
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Whether something was told and is not written yet."""
         return self._dirty or bool(self._lines) or self._unsure is not None
 
     @property
     def _is_left(self) -> bool:
-        return self._is_due and self._claim.alive
+        return self.is_due and self._claim.alive
 
     def _soon(self) -> None:
         if self._timer is None and self._task is None and not self._closed:
-            self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._begin)
+            when = max(self._next, self._loop.time())
+            self._timer = self._loop.call_at(when, self._begin, context=self._context)
 
     def _begin(self) -> None:
         self._timer = None
@@ -176,7 +180,7 @@ class Reporter:
     async def _write(self) -> tuple[PandoraDbError | None, PandoraDbError | None]:
         """Both at once: they go out together. What each of them met."""
         errors = await asyncio.gather(self._write_progress(), self._write_lines())
-        if errors == (None, None):
+        if not any(errors):
             self._outage.over()
         return errors
 

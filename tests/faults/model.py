@@ -253,8 +253,8 @@ class JobsMachine(RuleBasedStateMachine):
             answer = kind is StageKind.WAITING
         self._expect("cancel_job", lambda db, _: db.cancel_job(job.job_id), answer)
         if answer is True and not kind.terminal:
-            job.end(K.CANCELLED, Stage.CANCELLED)
-            job.attempt, job.delayed, job.progress = 0, False, None
+            job.end(K.CANCELLED, Stage.CANCELLED)  # how far it was stays
+            job.attempt, job.delayed = 0, False
         elif answer is False and job.hold is not Hold.CANCEL:
             job.hold = Hold.CANCEL
             job.record(K.CANCEL_REQUESTED)

@@ -118,8 +118,10 @@ async def test_jobs_that_wait_when_all_is_done_are_told(
     (left,) = (text for text in caplog.messages if " left at " in text)
     assert left.startswith("1 job left at Queued: ")
 
-    caplog.clear()
-    await db.update_stage(1, Stage.DOWNLOADED)
-    async with one_stage(handler).running(db, **FAST) as crew:
-        await crew.wait_idle()
-    assert not [text for text in caplog.messages if " left at " in text]
+    for stage, told in ((Stage.DOWNLOADED, ["1 job left at Downloaded: "]), (Stage.ENCODED, [])):
+        caplog.clear()
+        await db.update_stage(1, stage)
+        async with one_stage(handler).running(db, **FAST) as crew:
+            await crew.wait_idle()
+        left_there = [text for text in caplog.messages if " left at " in text]
+        assert [text[: len("1 job left at Downloaded: ")] for text in left_there] == told

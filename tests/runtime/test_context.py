@@ -171,6 +171,52 @@ async def test_a_state_that_comes_while_another_one_is_written_is_written_too(
     assert (await run_one(db, handler, checkpoint_every=60.0)).ready == Stage.DOWNLOADED
 
 
+async def test_states_are_written_in_the_order_in_which_they_were_given(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        large = {"step": 1, "rows": [[number, str(number)] for number in range(200_000)]}
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(ctx.checkpoint(large, force=True))
+            await asyncio.sleep(0)
+            second = group.create_task(ctx.checkpoint({"step": 2}, force=True))
+        assert first.result()
+        assert second.result()
+        assert await ctx.load_checkpoint() == {"step": 2}
+
+    assert (await run_one(db, handler)).ready == Stage.DOWNLOADED
+
+
+async def test_a_state_that_is_refused_leaves_the_one_before(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        await ctx.checkpoint({"step": 0})
+        assert not await ctx.checkpoint({"step": 1})
+        with pytest.raises(InvalidInput, match="state"):
+            await ctx.checkpoint({"step": object()}, force=True)
+        ctx.interrupt("shutdown")
+        with pytest.raises(Interrupted):
+            await ctx.check_interrupt()
+        assert await ctx.load_checkpoint() == {"step": 1}
+
+    assert (await run_one(db, handler, checkpoint_every=60.0)).ready == Stage.DOWNLOADED
+
+
+async def test_what_is_told_inside_a_transaction_is_written(db: JobDb) -> None:
+    async def handler(ctx: JobContext) -> None:
+        async with ctx.db.transaction() as tx:
+            ctx.progress(0.5)
+            ctx.warn("careful")
+            await tx.get_job(ctx.job_id)
+            if db.dialect == "postgres":  # SQLite has one writer: it waits
+                await asyncio.sleep(0.2)
+        await wait_until(lambda: has_progress(db, ctx.job_id))
+
+    row = await run_one(db, handler, progress_every=0.05)
+    assert (row.ready, row.progress) == (Stage.DOWNLOADED, 0.5)
+
+
+async def has_progress(db: JobDb, job_id: int) -> bool:
+    return (await row_of(db, job_id)).progress is not None
+
+
 async def test_the_state_of_a_job_is_made_only_when_it_is_written(db: JobDb) -> None:
     made: list[int] = []
     registry = Registry()

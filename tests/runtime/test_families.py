@@ -17,6 +17,7 @@ from pandora_db import (
     JobCancelled,
     JobDb,
     JobStatus,
+    LeaseLost,
     LockTimeout,
     NotFound,
     Stage,
@@ -25,6 +26,7 @@ from pandora_db import (
 from pandora_db.runtime import (
     Cancelled,
     JobContext,
+    JobHandle,
     JobInfo,
     JobManager,
     Pipeline,
@@ -34,7 +36,7 @@ from pandora_db.runtime import (
 from pandora_db.runtime.dispatching import child_key
 from pandora_db.runtime.hands import Hand, Hands
 from pandora_db.store.job_moves import JobMoves
-from tests.support.handlers import FAST, kinds, row_of, run_one
+from tests.support.handlers import FAST, kinds, one_stage, row_of, run_one
 from tests.support.waiting import wait_until
 
 REGISTRY = Registry()
@@ -455,6 +457,28 @@ async def test_the_children_of_a_job_that_cancels_itself_are_cancelled_with_it_o
         children = await db.get_children(handle.id)
     assert [child.status for child in children] == [JobStatus.CANCELLED] * 5
     assert len(tries) > 5
+
+
+async def test_a_child_that_is_begun_while_its_parent_cancels_itself_is_cancelled_too(
+    db: JobDb,
+) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def handler(ctx: JobContext) -> Cancelled:
+        child = Job(author="mika", ready=Stage.DOWNLOADED)
+        tasks.append(asyncio.create_task(ctx.spawn(child, key="late")))
+        await asyncio.sleep(0)
+        return Cancelled("no more")
+
+    async with one_stage(handler, concurrency=8).running(db, **FAST) as crew:
+        parents = await db.insert_jobs([Job(author="mika") for _ in range(40)])
+        await crew.wait_idle()
+    for found in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(found, JobHandle | LeaseLost | Interrupted), found
+    for parent in parents:
+        assert (await row_of(db, parent)).ready == Stage.CANCELLED
+        for child in await db.get_children(parent):
+            assert child.ready == Stage.CANCELLED
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from pandora_db import (
     JobStatus,
     JobType,
     LockTimeout,
+    MissingPrivilege,
     NotFound,
     Priority,
     TaskStage,
@@ -257,11 +258,82 @@ async def test_a_job_that_awaits_a_cancelled_one_fails_and_says_so(db: JobDb) ->
             await handle.result(10)
 
 
-async def test_a_wrong_output_fails_the_job(db: JobDb) -> None:
+def warnings(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
+
+
+async def test_a_wrong_output_fails_the_job(db: JobDb, caplog: pytest.LogCaptureFixture) -> None:
     async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Wrong())
         with pytest.raises(ExecutionFailed, match="is not the output that it names"):
             await handle.result(10)
+    assert "attempt 1 failed: ExecutionFailed: wrong returned a str" in warnings(caplog)
+
+
+async def test_a_manager_that_works_on_nothing_says_so(
+    db: JobDb, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry()
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        assert "this manager works on nothing: a manager works on what" in warnings(caplog)
+        registry.job(name="copy")(Copy)
+        handle = await jobs.dispatch(Copy(total=1))
+        assert f"job {handle.id} waits, and not for this manager" in warnings(caplog)
+        late = f"^job {handle.id} has not ended within 0.05 s: copy is queued, no worker has begun"
+        with pytest.raises(TimeoutError, match=late):
+            await handle.result(0.05)
+    caplog.clear()
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        await jobs.dispatch(Copy(total=1))
+        await handle.result(10)
+    assert "works on" not in warnings(caplog)
+    assert "not for this manager" not in warnings(caplog)
+
+
+async def test_a_job_is_stored_together_with_what_else_a_transaction_writes(db: JobDb) -> None:
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+
+        async def undo() -> None:
+            async with db.transaction() as tx:
+                await tx.insert_job(jobs.make_job(Copy(total=1)))
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await undo()
+        async with db.transaction() as tx:
+            row = jobs.make_job(Copy(total=2), priority=Priority.HIGH, author="mika")
+            job_id = await tx.insert_job(row)
+        assert [info.id for info in await jobs.list_jobs()] == [job_id]
+        handle = await jobs.handle(job_id)
+        assert handle is not None
+        assert (await handle.result(10)).copied_count == 2
+        stored = await handle.row()
+        assert (stored.priority, stored.author) == (Priority.HIGH, "mika")
+
+
+@pytest.mark.parametrize("job", [{"total": 1}, "copy", None])
+async def test_what_is_no_job_is_told_apart_from_one_that_is_not_registered(
+    db: JobDb, job: Any
+) -> None:
+    with pytest.raises(InvalidInput, match=r"^job is .*; expected a job, .* dispatch_by_name"):
+        await JobManager(db, REGISTRY).dispatch(job)
+
+
+async def test_a_registered_job_gives_no_other_state_than_its_fields(db: JobDb) -> None:
+    registry = Registry()
+
+    @registry.job(name="mixed")
+    class Mixed(BaseModel):
+        async def run(self, ctx: JobContext) -> str:
+            try:
+                await ctx.checkpoint({"position": 8}, force=True)
+            except InvalidInput as error:
+                return str(error)
+            return ""
+
+    async with JobManager(db, registry, **OPTIONS) as jobs:
+        said = await (await jobs.dispatch(Mixed())).result(10)
+    assert said.startswith("state was given by a registered job, which goes on with its own fields")
 
 
 async def test_unknown_names_wait_and_are_reported(
@@ -575,6 +647,31 @@ async def test_a_pause_that_cannot_be_refused_at_once_is_refused_later(
         await handle.result(10)
     assert "was not taken back: away" in caplog.text
     assert f"job {handle.id} is not resumable: it is not paused" in caplog.text
+
+
+async def test_a_refusal_of_a_pause_that_fails_keeps_none_from_being_refused_later(
+    db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go.clear()
+
+    async def failing(job_id: int) -> None:
+        monkeypatch.undo()
+        raise MissingPrivilege("no right")
+
+    async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
+        handle = await jobs.dispatch(Steady())
+        await wait_until(lambda: seen)
+        monkeypatch.setattr(db, "resume_job", failing)
+        await db.pause_job(handle.id)
+        await db.renew_claims(jobs.crew.workers[0].claims)
+        await wait_until(lambda: "was not taken back: no right" in caplog.text)
+        await db.resume_job(handle.id)
+        await db.renew_claims(jobs.crew.workers[0].claims)
+        await db.pause_job(handle.id)
+        await db.renew_claims(jobs.crew.workers[0].claims)
+        await wait_until(lambda: "is not paused" in caplog.text)
+        go.append(True)
+        await handle.result(10)
 
 
 async def test_a_manager_starts_while_the_database_is_away(

@@ -312,6 +312,34 @@ async def test_a_handler_may_end_its_claim_itself(
     assert ("has ended the claim itself" in caplog.text) is (then in ("answers", "fails"))
 
 
+async def test_an_end_of_the_handlers_own_that_is_undone_leaves_the_end_to_its_worker(
+    db: JobDb,
+) -> None:
+    undone = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def end_and_undo(ctx: JobContext, ended: asyncio.Event) -> None:
+        with suppress(ZeroDivisionError):
+            async with ctx.db.transaction() as tx:
+                await tx.update_stage(ctx.claim, Stage.ENCODED)
+                ended.set()
+                await asyncio.sleep(0.3)
+                undone.set()
+                raise ZeroDivisionError
+
+    async def handler(ctx: JobContext) -> None:
+        ended = asyncio.Event()
+        tasks.append(asyncio.create_task(end_and_undo(ctx, ended)))
+        await ended.wait()
+
+    row = await run_one(db, handler)
+
+    assert undone.is_set()
+    assert row.ready == Stage.DOWNLOADED
+    assert len(tasks) == 1
+    assert (await kinds(db, row.job_id))[-1] is EventKind.FINISHED
+
+
 async def test_workers_that_were_refused_may_begin_later(db_url: str, raw: Raw) -> None:
     raw("ALTER TABLE jobs RENAME TO jobs_of_old")
     async with JobDb.open(db_url, sweep=None) as db:

@@ -106,19 +106,24 @@ async def test_what_was_told_last_is_written_when_the_database_is_back(
     assert lines == ["the last line", "careful"]
 
 
+@pytest.mark.parametrize("asked", ["at its check", "at its checkpoint"])
 async def test_a_job_is_given_back_with_its_state_when_the_database_is_back(
-    db_url: str, raw: Raw, caplog: pytest.LogCaptureFixture
+    db_url: str, raw: Raw, caplog: pytest.LogCaptureFixture, asked: str
 ) -> None:
-    at_work = asyncio.Event()
+    at_work, step = asyncio.Event(), asyncio.Event()
+    step.set()
     steps = 0
 
     async def handler(ctx: JobContext) -> None:
         nonlocal steps
         while True:
             steps += 1
+            if asked == "at its checkpoint":
+                await step.wait()
             await ctx.checkpoint({"steps": steps})
             at_work.set()
-            await asyncio.sleep(0.01)
+            if asked == "at its check":
+                await asyncio.sleep(0.01)
             await ctx.check_interrupt()
 
     async with impatient(db_url) as db:
@@ -127,8 +132,12 @@ async def test_a_job_is_given_back_with_its_state_when_the_database_is_back(
         async with one_stage(handler, checkpoint_every=60.0).running(db, **terms) as crew:
             await asyncio.wait_for(at_work.wait(), 10)
             await wait_until(lambda: steps > 3)
+            step.clear()
             with locked(raw):
+                await asyncio.sleep(0.05)
                 stopping = asyncio.create_task(crew.stop())
+                await asyncio.sleep(0.05)
+                step.set()
                 await asyncio.sleep(0.7)
                 assert crew.running == [job_id]
             await stopping
@@ -138,6 +147,35 @@ async def test_a_job_is_given_back_with_its_state_when_the_database_is_back(
         assert claim is not None
         assert await db.load_checkpoint(claim) == {"steps": steps}
     assert "could not be written yet" in caplog.text
+
+
+async def test_a_checkpoint_that_is_due_while_the_database_is_away_is_written_later(
+    db_url: str, raw: Raw
+) -> None:
+    at_work, go_on = asyncio.Event(), asyncio.Event()
+    written: list[bool] = []
+
+    async def handler(ctx: JobContext) -> None:
+        at_work.set()
+        await go_on.wait()
+        written.append(await ctx.checkpoint({"step": 1}))
+        with pytest.raises(LockTimeout):
+            await ctx.checkpoint({"step": 2}, force=True)
+        while not written[-1]:
+            await asyncio.sleep(0.05)
+            written.append(await ctx.checkpoint({"step": 3}))
+        assert await ctx.load_checkpoint() == {"step": 3}
+
+    async with impatient(db_url) as db:
+        job_id = await db.insert_job(Job(author="mika", max_attempts=1))
+        async with one_stage(handler, checkpoint_every=0.0).running(db, **FAST) as crew:
+            await asyncio.wait_for(at_work.wait(), 10)
+            with locked(raw):
+                go_on.set()
+                await asyncio.sleep(0.9)
+            await wait_until(lambda: not crew.running)
+        assert (await row_of(db, job_id)).ready == Stage.DOWNLOADED
+    assert written[0] is False
 
 
 async def test_what_was_told_last_holds_the_end_up_no_longer_than_a_lease_lasts(

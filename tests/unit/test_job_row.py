@@ -25,6 +25,7 @@ from pandora_db.models import (
     SchemaPlan,
     SchemaStep,
     Stage,
+    TaskStage,
 )
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -242,3 +243,16 @@ def test_health() -> None:
     sick = health.model_copy(update={"warnings": ["old"], "integrity": ["page 3"]})
     assert not sick.ok
     assert str(sick).splitlines()[1:] == ["warning: old", "damage: page 3"]
+
+
+def test_rows_and_events_tell_their_stage_whatever_its_pipeline() -> None:
+    row = JobRow(*["7" if name == "author" else None for name in JobRow._fields])
+    for stage in (Stage.ENCODING, TaskStage.RUNNING):
+        assert row._replace(ready=stage.value).stage is stage
+        event = JobEvent(7, 1, AT, EventKind.CLAIMED, stage)
+        assert event.stage_name == stage.name.capitalize()
+    assert JobEvent(7, 1, AT, EventKind.CLAIMED, 30_000).stage_name == "stage 30000"
+    with pytest.raises(UnknownCode, match=r"^stage 30000 is unknown"):
+        _ = row._replace(ready=30_000).stage
+    with pytest.raises(UnknownCode, match=r"^stage 101 is unknown; .*; 101 is TaskStage\.RUNNING"):
+        Stage(TaskStage.RUNNING)
