@@ -210,15 +210,16 @@ class Attempt:
 
     def _look(self) -> None:
         """See what was asked of the job meanwhile."""
-        if not self._is_at_work or self.claim.ended:
+        if not self._is_at_work:
             return
+        hold = Hold.NONE if self.claim.ended else self.claim.hold  # the job is not ours any more
         if self.claim.lost:
             self.cut()
-        elif self.claim.hold is Hold.CANCEL:
+        elif hold is Hold.CANCEL:
             self._ask("cancel")
-        elif self.claim.hold is Hold.PAUSE and not self._resumable:
+        elif hold is Hold.PAUSE and not self._resumable:
             self._refuse_pause()
-        elif self.claim.hold is Hold.PAUSE:
+        elif hold is Hold.PAUSE:
             self._ask("pause")
         elif self._resumable and self._stopping:
             self._ask("shutdown")

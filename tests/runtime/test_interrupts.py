@@ -142,6 +142,26 @@ async def test_shutdown_gives_the_job_back_with_its_state(db: JobDb, helpful: bo
         assert seen[1] > 3
 
 
+async def test_a_handler_that_has_ended_its_claim_is_asked_to_stop_all_the_same(
+    db: JobDb,
+) -> None:
+    ended = asyncio.Event()
+
+    async def handler(ctx: JobContext) -> None:
+        await ctx.db.update_stage(ctx.claim, Stage.DOWNLOADED)
+        ended.set()
+        while True:
+            await asyncio.sleep(0.01)
+            await ctx.check_interrupt()
+
+    job_id = await db.insert_job(Job(author="mika"))
+    terms = FAST | {"grace": 60.0, "shutdown_timeout": 60.0}
+    async with asyncio.timeout(10):
+        async with one_stage(handler).running(db, **terms):
+            await ended.wait()
+    assert (await kinds(db, job_id))[-1] is EventKind.FINISHED
+
+
 @pytest.mark.parametrize("resumable", [True, False])
 async def test_a_handler_that_does_not_end_in_time_has_failed(db: JobDb, resumable: bool) -> None:
     release = asyncio.Event()
