@@ -51,8 +51,14 @@ def describe(value: object) -> str:
             zone = "" if value.tzinfo else " without time zone"
             return f"{value.isoformat(sep=' ')}{zone}"
         case _:
-            size = f", {len(value)} long" if isinstance(value, bytes) else ""
-            return f"a value of type {type(value).__name__}{size}"
+            return _describe_other(value)
+
+
+def _describe_other(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    size = f", {len(value)} long" if isinstance(value, bytes) else ""
+    return f"a value of type {type(value).__name__}{size}"
 
 
 def _describe_text(value: str) -> str:

@@ -10,7 +10,6 @@ from pandora_db.codecs.checks import check_id
 from pandora_db.errors import Interrupted, InvalidInput, NotFound
 from pandora_db.models.event import stage_name
 from pandora_db.models.job import Job
-from pandora_db.models.job_type import JobType
 from pandora_db.models.limits import MAX_PRIORITY
 from pandora_db.models.status import ENDED, JobStatus
 from pandora_db.runtime.dispatching import child_key, make_job
@@ -70,9 +69,7 @@ class Family:
             self._claim, row, key=child_key(definition, job) if key is None else key
         )
         if key is not None:  # it may be a child of another class
-            child = await self._db.get_job(child_id)
-            is_task = child is not None and child.job_type == JobType.TASK
-            definition = self._registry.find(child.name) if child and is_task else None
+            definition = self._registry.find(await self._db.get_job(child_id))
         return JobHandle(self._db, child_id, definition)
 
     async def children(self) -> list[JobInfo]:

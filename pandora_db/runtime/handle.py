@@ -167,7 +167,7 @@ class JobHandle:
         async with asyncio.timeout(_TELLING):
             row = await self.row()
         begun = f"begun {counted(row.attempt, 'time')}" if row.attempt else "no worker has begun it"
-        return f"{row.name} is {row.status}, {begun}"
+        return f"{row.name or 'it'} is {row.status}, {begun}"
 
     def __repr__(self) -> str:
         name = "job" if self._definition is None else self._definition.name

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
 from pydantic import BaseModel
 
@@ -38,6 +38,18 @@ _REGISTER_FIRST = (
     "a manager works on what its registry knows when it is made; "
     "import the modules that register jobs before JobManager(…)"
 )
+
+
+class DispatchOptions(TypedDict, total=False):
+    """What `JobManager.make_job` takes beside the job."""
+
+    priority: int
+    delay: float
+    author: str | None
+    idempotency_key: str | None
+    external_id: str | None
+    max_attempts: int | None
+    tags: tuple[str, ...]
 
 
 class JobManager:
@@ -129,45 +141,24 @@ class JobManager:
         self._at_work = False
         await self.crew.__aexit__(kind, error, traceback)
 
-    async def dispatch(
-        self,
-        job: BaseModel,
-        *,
-        priority: int = 0,
-        delay: float = 0.0,
-        author: str | None = None,
-        idempotency_key: str | None = None,
-        external_id: str | None = None,
-        max_attempts: int | None = None,
-        tags: tuple[str, ...] = (),
-    ) -> JobHandle:
+    async def dispatch(self, job: BaseModel, **options: Unpack[DispatchOptions]) -> JobHandle:
         """Queue a job.
 
         Args:
             job: of a registered class.
-            priority: higher goes first.
-            delay: seconds before it may begin, by this machine's clock.
-            author: whose job it is; None takes that of the manager.
-            idempotency_key: a second dispatch with the same key returns the first job.
-            external_id: an id of another system, such as a UUID, unique among all jobs.
-            max_attempts: how often it is tried; one that is not resumable is tried once.
-            tags: what a worker must offer.
+            **options: see `make_job`.
 
         Raises:
             InvalidInput: its class is not registered, or another bad argument.
             Serialization: a field cannot be kept.
             Duplicate: `external_id` is taken.
         """
-        row = self.make_job(
-            job, priority=priority, delay=delay, author=author, idempotency_key=idempotency_key,
-            external_id=external_id, max_attempts=max_attempts, tags=tags,
-        )  # fmt: skip
         definition = self.registry.definition_of(job)
-        job_id = await self.db.insert_job(row)
+        job_id = await self.db.insert_job(self.make_job(job, **options))
         if self._at_work and definition.name not in self._names:
             log.warning("job %d waits, and not for this manager: %s", job_id, _REGISTER_FIRST)
         self.crew.ring()
-        if idempotency_key is not None:  # it may be a job of another class
+        if options.get("idempotency_key") is not None:  # it may be a job of another class
             return await self.handle(job_id) or JobHandle(self.db, job_id)
         return JobHandle(self.db, job_id, definition)
 
@@ -183,9 +174,19 @@ class JobManager:
         max_attempts: int | None = None,
         tags: tuple[str, ...] = (),
     ) -> Job:
-        """What `dispatch` stores, for `tx.insert_job` in a transaction; with the same arguments.
+        """What `dispatch` stores, for `tx.insert_job` in a transaction.
 
         `handle(job_id)` gives the handle afterwards.
+
+        Args:
+            job: of a registered class.
+            priority: higher goes first.
+            delay: seconds before it may begin, by this machine's clock.
+            author: whose job it is; None takes that of the manager.
+            idempotency_key: a second dispatch with the same key returns the first job.
+            external_id: an id of another system, such as a UUID, unique among all jobs.
+            max_attempts: how often it is tried; one that is not resumable is tried once.
+            tags: what a worker must offer.
 
         Raises:
             InvalidInput: its class is not registered, or another bad argument.
@@ -198,7 +199,9 @@ class JobManager:
             external_id=external_id, max_attempts=max_attempts, tags=tags,
         )  # fmt: skip
 
-    async def dispatch_by_name(self, name: str, params: object, **options: Any) -> JobHandle:  # noqa: ANN401 - those of dispatch
+    async def dispatch_by_name(
+        self, name: str, params: object, **options: Unpack[DispatchOptions]
+    ) -> JobHandle:
         """Queue a job made of JSON text, or of a dict of its fields; see `dispatch`.
 
         Raises:
@@ -214,7 +217,7 @@ class JobManager:
         row = await self.db.get_job(job_id)
         if row is None or row.job_type != JobType.TASK:
             return None
-        return JobHandle(self.db, job_id, self.registry.find(row.name))
+        return JobHandle(self.db, job_id, self.registry.find(row))
 
     def list_job_types(self) -> list[JobDefinition]:
         """What is known of each job that can be dispatched."""
@@ -254,9 +257,8 @@ class JobManager:
             NotFound: there is no such job.
             InvalidTransition: it has ended, or it is worked on and not resumable.
         """
-        row = await self.db.get_job(job_id)
-        name = row.name if row is not None and row.job_type == JobType.TASK else None
-        done = await JobHandle(self.db, job_id, self.registry.find(name)).pause()
+        definition = self.registry.find(await self.db.get_job(job_id))
+        done = await JobHandle(self.db, job_id, definition).pause()
         await self.crew.hear(job_id)
         return done
 

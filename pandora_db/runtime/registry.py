@@ -7,17 +7,21 @@ import inspect
 import logging
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
 from pandora_db.codecs.checks import check_bool, check_int, check_text
 from pandora_db.errors import InvalidInput
-from pandora_db.models.checks import describe, refuse
+from pandora_db.models.checks import refuse
 from pandora_db.models.job import Job
+from pandora_db.models.job_type import JobType
 from pandora_db.models.limits import MAX_KEY, MAX_VERSION
 from pandora_db.runtime.definition import JobDefinition, output_of, transient_without_default
 from pandora_db.runtime.signatures import check_async
+
+if TYPE_CHECKING:
+    from pandora_db.models.job_row import JobRow
 
 log = logging.getLogger("pandora_db")
 
@@ -79,9 +83,11 @@ class Registry:
         """Whether a job of that name is registered."""
         return name in self._definitions
 
-    def find(self, name: str | None) -> JobDefinition | None:
-        """What is known of the jobs of a name; None for an unknown one."""
-        return None if name is None else self._definitions.get(name)
+    def find(self, row: JobRow | None) -> JobDefinition | None:
+        """What is known of a stored job; None for one of another pipeline or an unknown name."""
+        if row is None or row.name is None or row.job_type != JobType.TASK:
+            return None
+        return self._definitions.get(row.name)
 
     def get(self, name: object) -> JobDefinition:
         """What is known of the jobs of a name.
@@ -186,8 +192,7 @@ def _define(
     kind: type[Any], name: str, description: str | None, version: int, *, resumable: bool
 ) -> JobDefinition:
     if not (inspect.isclass(kind) and issubclass(kind, BaseModel)):
-        given = f"the class {kind.__name__}" if inspect.isclass(kind) else describe(kind)
-        raise InvalidInput(f"job is {given}; expected a pydantic model", field="job")
+        refuse("job", kind, "a pydantic model")
     run: Any = getattr(kind, "run", None)
     form = "async def run(self, ctx)"
     if run is None:

@@ -28,10 +28,19 @@ from pandora_db import (
     LockTimeout,
     MissingPrivilege,
     NotFound,
+    PandoraDbError,
     Priority,
     TaskStage,
 )
-from pandora_db.runtime import Cancelled, FileCopyOutput, JobContext, JobManager, Progress, Registry
+from pandora_db.runtime import (
+    Cancelled,
+    FileCopyOutput,
+    JobContext,
+    JobHandle,
+    JobManager,
+    Progress,
+    Registry,
+)
 from tests.support.handlers import FAST
 from tests.support.raw import Raw
 from tests.support.waiting import wait_until
@@ -623,22 +632,32 @@ async def test_the_pause_of_a_running_job_that_is_not_resumable_is_refused(db: J
     assert await JobManager(db, REGISTRY).pause_job(waiting.id) is True
 
 
+def fail_once(db: JobDb, monkeypatch: pytest.MonkeyPatch, error: PandoraDbError) -> None:
+    """The next pause is not taken back."""
+
+    async def failing(_job_id: int) -> None:
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(db, "resume_job", failing)
+
+
+async def pause_and_tell(db: JobDb, jobs: JobManager, handle: JobHandle) -> None:
+    """Pause a running job behind its handle, and have its worker hear of it now."""
+    await db.pause_job(handle.id)
+    await db.renew_claims(jobs.crew.workers[0].claims)
+
+
 async def test_a_pause_that_cannot_be_refused_at_once_is_refused_later(
     db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     go.clear()
     resume = db.resume_job
-
-    async def failing(job_id: int) -> None:
-        monkeypatch.undo()
-        raise LockTimeout("away")
-
     async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Steady())
         await wait_until(lambda: seen)
-        monkeypatch.setattr(db, "resume_job", failing)
-        await db.pause_job(handle.id)
-        await db.renew_claims(jobs.crew.workers[0].claims)
+        fail_once(db, monkeypatch, LockTimeout("away"))
+        await pause_and_tell(db, jobs, handle)
         await wait_until(lambda: db.resume_job == resume)
         assert "is not paused" not in caplog.text
         await wait_until(lambda: "is not paused" in caplog.text)
@@ -653,22 +672,15 @@ async def test_a_refusal_of_a_pause_that_fails_keeps_none_from_being_refused_lat
     db: JobDb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     go.clear()
-
-    async def failing(job_id: int) -> None:
-        monkeypatch.undo()
-        raise MissingPrivilege("no right")
-
     async with JobManager(db, REGISTRY, **OPTIONS) as jobs:
         handle = await jobs.dispatch(Steady())
         await wait_until(lambda: seen)
-        monkeypatch.setattr(db, "resume_job", failing)
-        await db.pause_job(handle.id)
-        await db.renew_claims(jobs.crew.workers[0].claims)
+        fail_once(db, monkeypatch, MissingPrivilege("no right"))
+        await pause_and_tell(db, jobs, handle)
         await wait_until(lambda: "was not taken back: no right" in caplog.text)
         await db.resume_job(handle.id)
         await db.renew_claims(jobs.crew.workers[0].claims)
-        await db.pause_job(handle.id)
-        await db.renew_claims(jobs.crew.workers[0].claims)
+        await pause_and_tell(db, jobs, handle)
         await wait_until(lambda: "is not paused" in caplog.text)
         go.append(True)
         await handle.result(10)
